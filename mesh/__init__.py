@@ -1,0 +1,1 @@
+"""A service mesh for services that run without Kubernetes."""

@@ -1,0 +1,1 @@
+"""The front end: text -> policies, with every mistake at its place."""

@@ -1,0 +1,56 @@
+"""The store's layout: the only module that builds or reads a key.
+
+head                               the newest revision's record: the one commit point
+revisions/<n>                      the same record, kept as history
+chunks/<sha256>                    a part of a manifest, by namespace and kind
+objects/<sha256>                   a policy's canonical JSON
+instances/<ns>/<service>/<id>/record   a registered instance
+instances/<ns>/<service>/<id>/alive    under its lease; gone: silent, not deregistered
+sidecars/<id>/status               what a sidecar reports
+sidecars/<id>/alive                under its lease
+trust/bundle                       the trust domain and its roots
+"""
+
+from mesh.model.identity import ServiceName
+
+HEAD = "head"
+TRUST_BUNDLE = "trust/bundle"
+REVISIONS = "revisions/"
+CHUNKS = "chunks/"
+OBJECTS = "objects/"
+INSTANCES = "instances/"
+SIDECARS = "sidecars/"
+
+RECORD = "record"
+STATUS = "status"
+ALIVE = "alive"
+
+
+def revision(number: int) -> str:
+    """The key of a revision's record; keys sort as numbers do."""
+    return f"{REVISIONS}{number:010d}"
+
+
+def chunk(digest: str) -> str:
+    """The key of a part of a manifest."""
+    return CHUNKS + digest
+
+
+def policy(digest: str) -> str:
+    """The key of a policy's canonical JSON."""
+    return OBJECTS + digest
+
+
+def instances(service: ServiceName) -> str:
+    """The prefix of all that is registered as `service`."""
+    return f"{INSTANCES}{service.namespace}/{service.name}/"
+
+
+def instance(service: ServiceName, id: str, part: str) -> str:
+    """The key of an instance's `RECORD` or `ALIVE`."""
+    return f"{instances(service)}{id}/{part}"
+
+
+def sidecar(id: str, part: str) -> str:
+    """The key of a sidecar's `STATUS` or `ALIVE`."""
+    return f"{SIDECARS}{id}/{part}"

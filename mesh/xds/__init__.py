@@ -1,0 +1,1 @@
+"""Delta ADS without I/O."""
