@@ -8,6 +8,9 @@ from mesh.diagnostics import Position
 from mesh.model.policy import Kind, Target
 from mesh.model.snapshot import ResourceType
 
+JSON = dict[str, Any]
+"""A message of Envoy's API in its JSON form, field names as in the `.proto` files."""
+
 SVID_SECRET: Final = "svid"  # noqa: S105 -- the name of a secret, not a secret
 """The SDS secret with the sidecar's own leaf and key."""
 
