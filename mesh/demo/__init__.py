@@ -1,0 +1,1 @@
+"""`mesh demo`: a small shop as real processes with real sidecars, telling its story."""
