@@ -11,6 +11,7 @@ MeshError
 │   ├── OutcomeUnknown        a commit may or may not have happened: settle it by reading
 │   ├── OutOfSpace            the store or disk is full: free space first
 │   ├── Denied                credentials are missing, wrong or expired
+│   ├── Corrupted             what was stored is not what was written: restore it
 │   ├── LeaseLost             the lease ran out: take a new one and register again
 │   └── PortInUse             somebody listens there already
 ├── NotAccepted           exit 4: committed, but not every sidecar accepted it in time
@@ -104,6 +105,12 @@ class Denied(OutsideError):
     """Credentials are missing, wrong or expired."""
 
     code = "denied"
+
+
+class Corrupted(OutsideError):
+    """Stored bytes are not what was written: the store or disk is damaged."""
+
+    code = "corrupted"
 
 
 class LeaseLost(OutsideError):

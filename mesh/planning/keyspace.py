@@ -9,12 +9,14 @@ instances/<ns>/<service>/<id>/alive    under its lease; gone: silent, not deregi
 sidecars/<id>/status               what a sidecar reports
 sidecars/<id>/alive                under its lease
 trust/bundle                       the trust domain and its roots
+collection                         written with every batch that the garbage collection deletes
 """
 
 from mesh.model.identity import ServiceName
 
 HEAD = "head"
 TRUST_BUNDLE = "trust/bundle"
+COLLECTION = "collection"
 REVISIONS = "revisions/"
 CHUNKS = "chunks/"
 OBJECTS = "objects/"

@@ -7,6 +7,9 @@ from pathlib import Path
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Address
 
+INBOUND = Address("0.0.0.0", 15006)  # noqa: S104 (peers on other hosts call it)
+OUTBOUND = Address("127.0.0.1", 15001)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SidecarOptions:
@@ -22,8 +25,8 @@ class SidecarOptions:
     service: ServiceName
     state: Path
     app: Address | None = None
-    inbound: Address = Address("0.0.0.0", 15006)  # noqa: S104 (peers on other hosts call it)
-    outbound: Address = Address("127.0.0.1", 15001)
+    inbound: Address = INBOUND
+    outbound: Address = OUTBOUND
     upstreams: Mapping[ServiceName, Address] = field(default_factory=dict)
     advertise: str | None = None
     meta: Mapping[str, str] = field(default_factory=dict)

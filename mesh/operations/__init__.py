@@ -1,0 +1,1 @@
+"""What users ask for: async functions over the ports, each a short story of calls to the core."""
