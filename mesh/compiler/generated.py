@@ -8,8 +8,8 @@ from mesh.diagnostics import Position
 from mesh.model.policy import Kind, Target
 from mesh.model.snapshot import ResourceType
 
-JSON = dict[str, Any]
-"""A message of Envoy's API in its JSON form, field names as in the `.proto` files."""
+JSON = Mapping[str, Any]
+"""A message in the shape of Envoy's documentation (proto3 JSON, snake_case)."""
 
 SVID_SECRET: Final = "svid"  # noqa: S105 -- the name of a secret, not a secret
 """The SDS secret with the sidecar's own leaf and key."""
@@ -23,7 +23,23 @@ APP_CLUSTER: Final = "app"
 OUTBOUND_ROUTES: Final = "outbound"
 INBOUND_ROUTES: Final = "inbound"
 
-ADS: Final[Mapping[str, Any]] = {
+REASON_HEADER: Final = "x-mesh-reason"
+"""Why a sidecar answered itself. The direct responses of routes carry it already (`unknown-host`,
+`no-route`, `no-backend`); all other local replies get it from the HTTP listeners' mappers, and an
+application's own is removed by the inbound routes (by the outbound ones for ExternalServices).
+"""
+
+FAILURE_HEADER: Final = "x-mesh-failure"
+"""How the application failed, as the callee's sidecar tells the caller's: `FAILURE_CONNECT` (the
+app accepts no connection, response flag UF) or `FAILURE_RESET` (it hung up, flags UC and UR). The
+inbound listener's mappers set it, so that the caller can tell a reset from an ordinary 503 and
+retry on it; the outbound routes remove it.
+"""
+
+FAILURE_CONNECT: Final = "connect"
+FAILURE_RESET: Final = "reset"
+
+ADS: Final[JSON] = {
     "ads": {},
     "resource_api_version": "V3",
     "initial_fetch_timeout": "5s",
@@ -44,7 +60,7 @@ class Generated:
 
     type: ResourceType
     name: str
-    json: Mapping[str, Any] = field(repr=False)
+    json: JSON = field(repr=False)
     sources: tuple[Position, ...] = ()
     names: tuple[tuple[ResourceType, str], ...] = ()
 
