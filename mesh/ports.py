@@ -9,11 +9,15 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import NewType, Protocol, Self
 
+from mesh.errors import InputError
 from mesh.model.catalog import Catalog, Endpoint
 from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
 from mesh.model.snapshot import Rejection, Snapshot
 
 LeaseId = NewType("LeaseId", int)
+
+MAX_OPERATIONS = 120
+MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,42 @@ class Put:
 class Transaction:
     """All or nothing. `expect` maps keys to the version they must have; 0 is "absent".
 
-    At most 120 operations and 1 MiB together (etcd's defaults, less a margin); a larger one is
-    refused with InputError by every adapter, so that callers split the same way everywhere.
+    At most `MAX_OPERATIONS` and `MAX_BYTES` together (etcd's defaults, less a margin); a larger
+    one is refused with InputError by every adapter, so that callers split the same way
+    everywhere.
     """
 
     expect: Mapping[str, int] = field(default_factory=dict)
     puts: tuple[Put, ...] = ()
     deletes: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """What every adapter does first.
+
+        Operations are puts and deletes; expectations count apart, with the same limit (etcd
+        counts each section of a transaction). Bytes are keys, in UTF-8, and values.
+
+        Raises:
+            InputError: too large, an empty key, or one key written twice.
+        """
+        written = [put.key for put in self.puts] + list(self.deletes)
+        operations = max(len(written), len(self.expect))
+        if operations > MAX_OPERATIONS:
+            raise InputError(
+                f"a transaction of {operations} operations is over the limit of {MAX_OPERATIONS}",
+                hint="split it",
+            )
+        size_bytes = sum(len(key.encode()) for key in (*written, *self.expect))
+        size_bytes += sum(len(put.value) for put in self.puts)
+        if size_bytes > MAX_BYTES:
+            raise InputError(
+                f"a transaction of {size_bytes} bytes is over the limit of {MAX_BYTES}",
+                hint="split it",
+            )
+        if len(set(written)) < len(written):
+            raise InputError("a transaction may write each key once")
+        if not all((*written, *self.expect)):
+            raise InputError("a key may not be empty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +252,8 @@ class Clock(Protocol):
 
 
 __all__ = [
+    "MAX_BYTES",
+    "MAX_OPERATIONS",
     "SVID",
     "Acknowledged",
     "Clock",
