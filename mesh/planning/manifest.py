@@ -12,12 +12,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mesh.errors import Corrupted, InputError
-from mesh.model.policy import Kind, PolicyKey, Target
+from mesh.model.policy import PolicyKey
 from mesh.model.revision import Manifest, ManifestEntry, Revision
 from mesh.planning import keyspace
+from mesh.planning.entries import read_entry, write_entry
 from mesh.planning.record import (
     ChunkRef,
     Head,
@@ -136,7 +137,7 @@ def parse_part(digest: str, data: bytes) -> Part:
         if "chunks" in value:
             return Index(read_refs(value["chunks"]))
         namespace, kind = value["namespace"], value["kind"]
-        return Chunk(tuple(_read_entry(namespace, kind, item) for item in value["entries"]))
+        return Chunk(tuple(read_entry(namespace, kind, item) for item in value["entries"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Corrupted(f'chunk "{digest}" cannot be read: {error}') from error
 
@@ -177,7 +178,7 @@ def _refs(head: Head, parts: Mapping[str, Part]) -> Iterator[ChunkRef]:
 def _write_chunks(manifest: Manifest, parts: dict[str, bytes]) -> Iterator[ChunkRef]:
     groups: dict[tuple[str, str], list[tuple[str, bytes]]] = {}
     for key in sorted(manifest):
-        text = serialize(_entry(manifest[key]))
+        text = serialize(write_entry(manifest[key]))
         groups.setdefault((key.namespace, key.kind), []).append((key.name, text))
     for (namespace, kind), entries in groups.items():
         frame = serialize({"kind": kind, "namespace": namespace})
@@ -232,37 +233,3 @@ def _spread(
 
 def _hash(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-
-
-def _entry(entry: ManifestEntry) -> dict[str, object]:
-    value: dict[str, object] = {
-        "name": entry.key.name,
-        "digest": entry.digest,
-        "source": entry.source,
-        "file": entry.file,
-        "line": entry.line,
-        "introduced": entry.introduced,
-    }
-    for field in ("targets", "uses", "admits"):
-        if targets := getattr(entry, field):
-            value[field] = [f"{target.kind}/{target.namespace}/{target.name}" for target in targets]
-    return value
-
-
-def _read_entry(namespace: str, kind: str, value: Mapping[str, Any]) -> ManifestEntry:
-    return ManifestEntry(
-        key=PolicyKey(kind, namespace, value["name"]),
-        digest=value["digest"],
-        source=value["source"],
-        file=value["file"],
-        line=int(value["line"]),
-        introduced=int(value["introduced"]),
-        targets=tuple(_read_target(text) for text in value.get("targets", ())),
-        uses=tuple(_read_target(text) for text in value.get("uses", ())),
-        admits=tuple(_read_target(text) for text in value.get("admits", ())),
-    )
-
-
-def _read_target(text: str) -> Target:
-    kind, namespace, name = text.split("/")
-    return Target(Kind(kind), namespace, name)

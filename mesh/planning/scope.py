@@ -7,6 +7,9 @@ The answer may hold a document too many, never one too few: a sidecar fetches th
 and `plan` tells by them which sidecars a change touches.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable
+
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Kind, PolicyKey, Target
 from mesh.model.revision import Manifest, ManifestEntry
@@ -15,116 +18,126 @@ _SERVICES = (Kind.SERVICE, Kind.EXTERNAL_SERVICE)
 
 
 def closure(manifest: Manifest, service: ServiceName) -> frozenset[PolicyKey]:
-    """The documents that decide what a sidecar of `service` runs.
-
-    The Mesh; the Service itself; access policies on it, its namespace or the mesh; what it may
-    call (what it declares, what admits it, everything where the Mesh allows by default), views
-    of that, the routes on it for this caller, their backends, and the traffic policies and
-    outbound access policies of all these.
-    """
-    return _Closure(manifest, service).keys()
+    """The documents that decide what a sidecar of `service` runs; see `Scopes.closure`."""
+    return Scopes(manifest).closure(service)
 
 
-class _Closure:
-    """The work of `closure`, one question per method."""
+class Scopes:
+    """An index of a manifest that answers for many services."""
 
-    def __init__(self, manifest: Manifest, service: ServiceName) -> None:
+    def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._service = service
-        self._own = Target(Kind.SERVICE, service.namespace, service.name)
-        self._by_kind: dict[str, list[ManifestEntry]] = {}
+        self._targeting: defaultdict[tuple[str, Target], list[ManifestEntry]] = defaultdict(list)
+        self._admitting: defaultdict[Target, list[ManifestEntry]] = defaultdict(list)
+        self._members: defaultdict[str, set[Target]] = defaultdict(set)
+        self._meshes: list[ManifestEntry] = []
         for entry in manifest.values():
-            self._by_kind.setdefault(entry.key.kind, []).append(entry)
+            self._add(entry)
 
-    def keys(self) -> frozenset[PolicyKey]:
-        """The whole answer."""
-        callable_ = self._callable()
-        routes = [entry for entry in self._of("HTTPRoute") if self._routes_for_us(entry, callable_)]
-        destinations = callable_ | {backend for route in routes for backend in route.uses}
+    def _add(self, entry: ManifestEntry) -> None:
+        kind, namespace = entry.key.kind, entry.key.namespace
+        if kind in _SERVICES:
+            self._members[namespace].add(Target(Kind(kind), namespace, entry.key.name))
+        if kind == Kind.MESH:
+            self._meshes.append(entry)
+        for target in entry.targets:
+            self._targeting[kind, _plain(target)].append(entry)
+        for target in entry.admits:
+            self._admitting[_plain(target)].append(entry)
+
+    def closure(self, service: ServiceName) -> frozenset[PolicyKey]:
+        """The documents that decide what a sidecar of `service` runs.
+
+        The Mesh; the Service itself; access policies on it, its namespace or the mesh; what it
+        may call (what it declares, what admits it, everything where the Mesh allows by default),
+        views of that, the routes on it for this caller, their backends, and the traffic policies
+        and outbound access policies of all these.
+        """
+        own = Target(Kind.SERVICE, service.namespace, service.name)
+        admitting = self._admitting_entries(service)
+        named = self._callable(own, admitting)
+        routes = {
+            route.key: route
+            for target in named
+            for route in self._targeting.get(("HTTPRoute", target), ())
+            if route.key.namespace in (service.namespace, target.namespace)
+        }
+        destinations = named | {backend for route in routes.values() for backend in route.uses}
         destinations |= self._selected(destinations)
-        found = {entry.key for entry in self._of("Mesh")}
-        found |= {entry.key for entry in routes}
-        found |= {
-            key
-            for target in (*destinations, self._own)
-            if (key := PolicyKey(target.kind, target.namespace, target.name)) in self._manifest
-        }
-        found |= {
-            entry.key
-            for entry in self._of("TrafficPolicy")
-            if any(target in destinations for target in entry.targets)
-        }
-        return frozenset(found | self._access(destinations))
+        keys = {entry.key for entry in (*self._meshes, *admitting)} | routes.keys()
+        keys |= {_key(target) for target in (*destinations, own)} & self._manifest.keys()
+        keys |= self._policies("TrafficPolicy", destinations)
+        return frozenset(keys | self._policies("AccessPolicy", _deciding(own, destinations)))
 
-    def _of(self, kind: str) -> list[ManifestEntry]:
-        return self._by_kind.get(kind, [])
+    def _policies(self, kind: str, targets: Iterable[Target]) -> set[PolicyKey]:
+        return {
+            entry.key for target in targets for entry in self._targeting.get((kind, target), ())
+        }
 
-    def _callable(self) -> set[Target]:
+    def _admitting_entries(self, service: ServiceName) -> list[ManifestEntry]:
+        """The entries that let this caller see something."""
+        own = Target(Kind.SERVICE, service.namespace, service.name)
+        return [entry for target in _groups(own) for entry in self._admitting.get(target, ())]
+
+    def _callable(self, own: Target, admitting: Iterable[ManifestEntry]) -> set[Target]:
         """The services that answer to a name here: declared, admitted, and views of those."""
         found: set[Target] = set()
-        own = self._manifest.get(PolicyKey("Service", self._own.namespace, self._own.name))
-        if own is not None:
-            found.update(target for target in own.uses if target.kind in _SERVICES)
-        for entry in (*self._of("Mesh"), *self._of("AccessPolicy")):
-            if any(self._is_us(target) for target in entry.admits):
-                for target in entry.targets:
-                    found |= self._members(target)
-        for entry in self._of("Service"):
-            if any(target in found for target in entry.targets):
-                found.add(_named(entry))
-        return found
-
-    def _is_us(self, target: Target) -> bool:
-        return target.kind is Kind.MESH or target == self._own or self._is_our_namespace(target)
-
-    def _is_our_namespace(self, target: Target) -> bool:
-        return target.kind is Kind.NAMESPACE and target.namespace == self._service.namespace
-
-    def _members(self, target: Target) -> set[Target]:
-        """The services that a target stands for."""
-        if target.kind in _SERVICES:
-            return {target}
-        return {
-            _named(entry)
-            for kind in _SERVICES
-            for entry in self._of(kind)
-            if target.kind is Kind.MESH or entry.key.namespace == target.namespace
+        if _key(own) in self._manifest:
+            found.update(self._manifest[_key(own)].uses)
+        for entry in admitting:
+            for target in entry.targets:
+                found |= self._standing_for(target)
+        views = {
+            Target(Kind.SERVICE, entry.key.namespace, entry.key.name)
+            for target in found
+            for entry in self._targeting.get(("Service", target), ())
         }
+        return found | views
 
-    def _routes_for_us(self, route: ManifestEntry, callable_: set[Target]) -> bool:
-        """Whether a route is on something we call: its owner's route, or our namespace's own."""
-        namespaces = {self._service.namespace}
-        return any(
-            target in callable_ and route.key.namespace in namespaces | {target.namespace}
-            for target in route.targets
-        )
+    def _standing_for(self, target: Target) -> set[Target]:
+        """The services that a target means."""
+        match target.kind:
+            case Kind.SERVICE | Kind.EXTERNAL_SERVICE:
+                return {target}
+            case Kind.NAMESPACE:
+                return self._members.get(target.namespace, set())
+            case Kind.MESH:
+                return set().union(*self._members.values())
 
-    def _selected(self, destinations: set[Target]) -> set[Target]:
+    def _selected(self, destinations: Iterable[Target]) -> set[Target]:
         """The services whose instances the views among `destinations` choose from."""
-        found: set[Target] = set()
-        for target in destinations:
-            entry = self._manifest.get(PolicyKey(target.kind, target.namespace, target.name))
-            if entry is not None and entry.key.kind == Kind.SERVICE:
-                found.update(entry.targets)
-        return found
-
-    def _access(self, destinations: set[Target]) -> set[PolicyKey]:
-        """The access policies that decide here or that opened a way for us."""
-        external = {target for target in destinations if target.kind is Kind.EXTERNAL_SERVICE}
-        namespaces = {target.namespace for target in external} | {self._service.namespace}
-
-        def concerns(target: Target) -> bool:
-            if target.kind is Kind.NAMESPACE:
-                return target.namespace in namespaces
-            return target.kind is Kind.MESH or target == self._own or target in external
-
         return {
-            entry.key
-            for entry in self._of("AccessPolicy")
-            if any(concerns(target) for target in entry.targets)
-            or any(self._is_us(target) for target in entry.admits)
+            selected
+            for target in destinations
+            if target.kind is Kind.SERVICE and _key(target) in self._manifest
+            for selected in self._manifest[_key(target)].targets
         }
 
 
-def _named(entry: ManifestEntry) -> Target:
-    return Target(Kind(entry.key.kind), entry.key.namespace, entry.key.name)
+def _key(target: Target) -> PolicyKey:
+    return PolicyKey(target.kind, target.namespace, target.name)
+
+
+def _plain(target: Target) -> Target:
+    """A target that compares by what it means: there is one mesh, and a namespace has one name."""
+    match target.kind:
+        case Kind.MESH:
+            return Target(Kind.MESH, "", "")
+        case Kind.NAMESPACE:
+            return Target(Kind.NAMESPACE, target.namespace, target.namespace)
+        case Kind.SERVICE | Kind.EXTERNAL_SERVICE:
+            return target
+
+
+def _groups(target: Target) -> tuple[Target, Target, Target]:
+    """A service and the groups that it belongs to."""
+    namespace = target.namespace
+    return (target, Target(Kind.NAMESPACE, namespace, namespace), Target(Kind.MESH, "", ""))
+
+
+def _deciding(own: Target, destinations: Iterable[Target]) -> set[Target]:
+    """What an access policy that this sidecar enforces may target: the service itself, and the
+    destinations outside the mesh, for which the caller's sidecar decides.
+    """
+    external = {target for target in destinations if target.kind is Kind.EXTERNAL_SERVICE}
+    return {group for target in (own, *external) for group in _groups(target)}
