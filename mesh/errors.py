@@ -5,7 +5,8 @@ MeshError
 │   ├── InvalidDocuments      the documents have mistakes; carries the diagnostics
 │   ├── StalePlan             head moved since the plan was made: plan again
 │   ├── Conflict              a compare-and-set lost its race: read again
-│   └── NotFound              the named thing does not exist
+│   ├── NotFound              the named thing does not exist
+│   └── CertificateRefused    the CA does not sign this, or a chain is not to be used
 ├── OutsideError          exit 3: the outside world failed
 │   ├── Unavailable           no answer within the deadline: try again later
 │   ├── OutcomeUnknown        a commit may or may not have happened: settle it by reading
@@ -74,6 +75,12 @@ class NotFound(InputError):
     """The named document, revision or sidecar does not exist."""
 
     code = "not-found"
+
+
+class CertificateRefused(InputError):
+    """The request or the certificate breaks the CA's profile; the message names the rule."""
+
+    code = "certificate-refused"
 
 
 class OutsideError(MeshError):
