@@ -1,0 +1,114 @@
+"""One resource type on one stream: what Envoy asked for, has, and was sent last."""
+
+from collections.abc import Mapping
+
+from mesh.model.snapshot import Resource, ResourceType
+from mesh.xds.messages import DeltaRequest, DeltaResponse
+
+_WILDCARD = "*"
+_WILDCARD_TYPES = frozenset({ResourceType.CLUSTER, ResourceType.LISTENER})
+
+
+class Subscription:
+    """Which names to look at (`due`), and what is known of Envoy's side of each.
+
+    `accepted` maps names to the version that Envoy has for certain. `doubtful` names were in a
+    refused response, of which Envoy applies a part: what it has of them is unknown. `due` are
+    the names to examine; those `asked` for are answered even if Envoy has them.
+    """
+
+    def __init__(self, request: DeltaRequest) -> None:
+        self.type = request.type
+        self.wildcard = _WILDCARD in request.subscribe or (
+            request.type in _WILDCARD_TYPES and not request.subscribe
+        )
+        self.names = set(request.subscribe) - {_WILDCARD}
+        self.accepted = dict(request.initial_versions)
+        self.doubtful: set[str] = set()
+        self.due: set[str] = set()
+        self.asked = set(self.names)
+        # Envoy starts serving only after the first answer to a wildcard, be it empty; one that
+        # has resources from an earlier stream does not wait for it.
+        self.is_answer_owed = self.wildcard and not request.initial_versions
+        self.in_flight: DeltaResponse | None = None
+
+    def wants(self, name: str) -> bool:
+        """Whether Envoy would take this resource now."""
+        return self.wildcard or name in self.names
+
+    def has(self, name: str) -> bool:
+        """Whether Envoy certainly has some version of it, and is not being told to drop it."""
+        return name in self.accepted
+
+    def may_have(self, name: str) -> bool:
+        """Whether Envoy has it, or has it perhaps after a refusal."""
+        return name in self.accepted or name in self.doubtful
+
+    def change(self, request: DeltaRequest) -> None:
+        """Take over a later request's changes of subscriptions."""
+        for name in request.unsubscribe:
+            if name == _WILDCARD:
+                self.wildcard = False
+            self.names.discard(name)
+            if not self.wildcard:
+                self.accepted.pop(name, None)
+                self.doubtful.discard(name)
+                self.due.discard(name)
+                self.asked.discard(name)
+        for name in request.subscribe:
+            if name == _WILDCARD:
+                self.wildcard = True
+                self.is_answer_owed = True
+            else:
+                self.names.add(name)
+                self.ask(name)
+
+    def ask(self, name: str) -> None:
+        """Make sure that `name` is sent again, whatever Envoy has."""
+        self.asked.add(name)
+        self.due.add(name)
+
+    def retarget(self, resources: Mapping[str, Resource]) -> None:
+        """Find every name that may need an answer now that `resources` are wanted."""
+        self.due = {
+            name
+            for name, resource in resources.items()
+            if self.accepted.get(name) != resource.version and self.wants(name)
+        }
+        self.due |= self.asked | self.doubtful
+        if self.wildcard:
+            self.due |= self.accepted.keys() - resources.keys()
+
+    def drop(self, name: str) -> None:
+        """There is nothing to say about `name` any more."""
+        self.due.discard(name)
+        self.asked.discard(name)
+
+    def sent(self, response: DeltaResponse) -> None:
+        """Take over that `response` is on its way."""
+        self.in_flight = response
+        self.is_answer_owed = False
+        for resource in response.resources:
+            self.drop(resource.name)
+        for name in response.removed:
+            self.drop(name)
+            self.accepted.pop(name, None)
+
+    def accept(self, response: DeltaResponse) -> None:
+        """Envoy has applied all of `response`."""
+        self.in_flight = None
+        for resource in response.resources:
+            self.doubtful.discard(resource.name)
+            if self.wants(resource.name):
+                self.accepted[resource.name] = resource.version
+        self.doubtful.difference_update(response.removed)
+
+    def doubt(self, response: DeltaResponse) -> None:
+        """Envoy has refused `response` and applied an unknown part of it."""
+        self.in_flight = None
+        names = {resource.name for resource in response.resources}
+        if names:
+            names |= set(response.removed) if self.wildcard else set()
+        names = {name for name in names if self.wants(name)}
+        self.doubtful |= names
+        self.due |= names
