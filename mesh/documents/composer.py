@@ -42,7 +42,7 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 _HINTS = {
-    "mapping values are not allowed in this context": "a value that contains \": \" needs quotes; "
+    "mapping values are not allowed in this context": 'a value that contains ": " needs quotes; '
     "else check the indentation of this line and the one before",
     "found character that cannot start any token": "indent with spaces, not tabs, and quote a "
     "value that starts with @, ` or %",
@@ -250,9 +250,9 @@ class _Composer:
         mark = problem = None
         if isinstance(error, MarkedYAMLError):
             mark, problem = error.problem_mark or error.context_mark, error.problem
+            if problem and "end of stream" in problem and error.context_mark is not None:
+                mark = error.context_mark  # where it was opened says more than where the text ends
         text = problem or " ".join(str(error).split("\n")[0].split())
         hint = _HINTS.get(text, "")
-            if "end of stream" in (problem or "") and error.context_mark is not None:
-                mark = error.context_mark  # where it was opened says more than where it never closed
         line, column = (mark.line, mark.column) if mark is not None else (0, 0)
         self.problems.append(Problem(line, column, "yaml-syntax", f"not YAML: {text}", hint))
