@@ -1,0 +1,156 @@
+"""Following head: from the newest revision's record to the policies that concern one service."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from mesh.documents import codec
+from mesh.errors import MeshError, Unavailable
+from mesh.latest import Latest
+from mesh.model.identity import ServiceName
+from mesh.model.policy import Mesh, Policy, PolicyKey
+from mesh.model.revision import Applied, Manifest, Policies
+from mesh.planning import keyspace, manifest, record, scope
+from mesh.planning.manifest import Part
+from mesh.ports import Store
+from mesh.sidecar.retry import Backoff, Outage
+
+# etcd's limit of operations in a transaction, less a margin; a fetch is one.
+_FETCH_KEYS = 120
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What one sidecar holds of a revision: its policies, and the bytes they were read from.
+
+    `head` is None while the mesh has no revision. `objects` are canonical bytes by digest.
+    """
+
+    head: record.Head | None = None
+    policies: Policies = field(default_factory=dict)
+    objects: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def revision(self) -> int:
+        """The revision's number; 0 is the empty mesh."""
+        return self.head.revision.number if self.head else 0
+
+    @property
+    def mesh(self) -> Mesh:
+        """The Mesh document, or what holds without one."""
+        for applied in self.policies.values():
+            if isinstance(applied.policy, Mesh):
+                return applied.policy
+        return Mesh(key=PolicyKey("Mesh", "default", "mesh"))
+
+
+class PolicySource:
+    """The policies in scope of `service`, in the cell `newest`, as head moves.
+
+    Parts and objects that a revision shares with the one before are not read again. `newest` is
+    None until something is known.
+    """
+
+    def __init__(self, store: Store, service: ServiceName, known: Scope | None = None) -> None:
+        self._store = store
+        self._service = service
+        self._parts: dict[str, Part] = {}
+        self._policies: dict[str, Policy] = {
+            applied.entry.digest: applied.policy
+            for applied in (known.policies.values() if known else ())
+        }
+        self._objects: dict[str, bytes] = dict(known.objects) if known else {}
+        self._head: Latest[bytes | None] = Latest(None)  # None: not read yet; empty: no revision
+        self._outage = Outage("store")
+        self.newest: Latest[Scope | None] = Latest(known)
+        self.lost: Latest[str | None] = Latest(None)
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch())
+            tasks.create_task(self._read_newest())
+
+    async def _watch(self) -> None:
+        async for watched in self._store.watch(keyspace.HEAD):
+            if watched.lost is not None:
+                self._outage.failed(watched.lost)
+            else:
+                self._outage.recovered()
+                entry = watched.entries.get(keyspace.HEAD)
+                self._head.set(entry.value if entry else b"")
+            self.lost.set(watched.lost)
+
+    async def _read_newest(self) -> None:
+        outage, backoff = Outage("policies"), Backoff()
+        version = 0
+        while True:
+            data = await self._head.after(version)
+            version = self._head.version
+            try:
+                self.newest.set(await self._read(data or b""))
+            except MeshError as error:
+                outage.failed(error.message)
+                version -= 1  # again, or at once the newer one that comes meanwhile
+                await self._pause(backoff)
+            else:
+                outage.recovered()
+                backoff.reset()
+
+    async def _pause(self, backoff: Backoff) -> None:
+        version = self._head.version
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(backoff.next().total_seconds()):
+                await self._head.after(version)
+
+    async def _read(self, data: bytes) -> Scope:
+        if not data:
+            return Scope()
+        head = record.parse_record(data)
+        entries = scoped(await self._manifest(head), self._service)
+        await self._fetch_objects(entry.digest for entry in entries.values())
+        policies = {
+            key: Applied(policy=self._policies[entry.digest], entry=entry)
+            for key, entry in entries.items()
+        }
+        _log.debug("read a revision", revision=head.revision.number, policies=len(policies))
+        return Scope(head, policies, dict(self._objects))
+
+    async def _manifest(self, head: record.Head) -> Manifest:
+        while lacking := manifest.missing(head, self._parts):
+            for digest, data in (await self._fetch(keyspace.chunk, lacking)).items():
+                self._parts[digest] = manifest.parse_part(digest, data)
+        used = manifest.used(head, self._parts)
+        self._parts = {digest: part for digest, part in self._parts.items() if digest in used}
+        return manifest.assemble(head, self._parts)
+
+    async def _fetch_objects(self, digests: Iterable[str]) -> None:
+        wanted = dict.fromkeys(digests)
+        lacking = [digest for digest in wanted if digest not in self._policies]
+        for digest, data in (await self._fetch(keyspace.policy, lacking)).items():
+            self._policies[digest] = codec.decode(data)
+            self._objects[digest] = data
+        self._policies = {d: p for d, p in self._policies.items() if d in wanted}
+        self._objects = {d: b for d, b in self._objects.items() if d in wanted}
+
+    async def _fetch(self, key: Callable[[str], str], digests: Iterable[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        keys = {key(digest): digest for digest in digests}
+        names = list(keys)
+        for start in range(0, len(names), _FETCH_KEYS):
+            batch = names[start : start + _FETCH_KEYS]
+            entries = await self._store.fetch(batch)
+            if len(entries) < len(batch):
+                raise Unavailable("a revision was collected while it was read")
+            found.update({keys[name]: entry.value for name, entry in entries.items()})
+        return found
+
+
+def scoped(whole: Manifest, service: ServiceName) -> Manifest:
+    """The entries of the documents that concern a sidecar of `service`."""
+    return {key: whole[key] for key in sorted(scope.closure(whole, service)) if key in whole}
