@@ -1,6 +1,5 @@
 """What every generator gives to `assemble`, and the names that they share."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,7 +7,7 @@ from mesh.diagnostics import Position
 from mesh.model.policy import Kind, Target
 from mesh.model.snapshot import ResourceType
 
-JSON = Mapping[str, Any]
+JSON = dict[str, Any]
 """A message in the shape of Envoy's documentation (proto3 JSON, snake_case)."""
 
 SVID_SECRET: Final = "svid"  # noqa: S105 -- the name of a secret, not a secret

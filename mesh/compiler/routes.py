@@ -1,0 +1,215 @@
+"""Route configurations: which cluster answers to a request, and what is done to it on the way.
+
+A View has its routes in the order of precedence; Envoy takes the first that matches. What no
+cluster can answer is answered here, with `x-mesh-reason`: 404 for an unknown host and for a
+request that no rule matches, 500 where there is nothing to send it to.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from mesh.compiler import headers, paths, redirects, retries
+from mesh.compiler.durations import text
+from mesh.compiler.generated import (
+    APP_CLUSTER,
+    FAILURE_HEADER,
+    INBOUND_ROUTES,
+    JSON,
+    OUTBOUND_ROUTES,
+    REASON_HEADER,
+    Generated,
+    cluster_name,
+)
+from mesh.compiler.view import Route, Share, View, VirtualService
+from mesh.model.catalog import Health
+from mesh.model.policy import (
+    Algorithm,
+    HTTPMatch,
+    Kind,
+    Target,
+)
+from mesh.model.snapshot import ResourceType
+
+_NO_BACKEND: Final = "no-backend"
+_LOAD_HEADER: Final = "endpoint-load-metrics"
+_UPGRADES: Final[JSON] = {"upgrade_configs": [{"upgrade_type": "websocket"}]}
+
+
+def outbound(view: View) -> Generated:
+    """The routes of what the service calls: a virtual host for each name in scope."""
+    hosts = [_virtual_host(view, service) for service in view.services]
+    targets = {
+        share.destination
+        for service in view.services
+        for route in service.routes
+        for share in _live(route)
+        if share.destination is not None
+    }
+    sources = {place for service in view.services for place in service.sources}
+    sources |= {
+        place for service in view.services for route in service.routes for place in route.sources
+    }
+    return Generated(
+        type=ResourceType.ROUTE,
+        name=OUTBOUND_ROUTES,
+        json={
+            "name": OUTBOUND_ROUTES,
+            "virtual_hosts": [*hosts, _unknown_host(view)],
+            # A backend's filters come after its rule's, and so have the last word.
+            "most_specific_header_mutations_wins": True,
+            "response_headers_to_remove": [FAILURE_HEADER],
+        },
+        sources=tuple(sorted(sources)),
+        names=tuple((ResourceType.CLUSTER, name) for name in sorted(map(cluster_name, targets))),
+    )
+
+
+def inbound(view: View) -> Generated:
+    """The routes to the application: everything, with no limit of time of its own."""
+    everything = {
+        # The empty prefix matches `OPTIONS *` too.
+        "match": {"prefix": ""},
+        "route": {"cluster": APP_CLUSTER, "timeout": "0s", **_UPGRADES},
+    }
+    return Generated(
+        type=ResourceType.ROUTE,
+        name=INBOUND_ROUTES,
+        json={
+            "name": INBOUND_ROUTES,
+            "virtual_hosts": [{"name": APP_CLUSTER, "domains": ["*"], "routes": [everything]}],
+            # Only a sidecar says why or how a request failed; its own replies get these later.
+            "response_headers_to_remove": [REASON_HEADER, FAILURE_HEADER],
+        },
+        sources=view.inbound.sources if view.inbound else (),
+        names=((ResourceType.CLUSTER, APP_CLUSTER),),
+    )
+
+
+def _virtual_host(view: View, service: VirtualService) -> JSON:
+    domains = [domain for host in service.hosts for domain in (host, f"{host}:{service.port}")]
+    routes = [each for route in service.routes for each in _routes(view, service, route)]
+    nothing = {
+        "match": {"prefix": "/"},
+        **_answer(404, "no-route", f"no route of {service.target.service} matches this request"),
+    }
+    return {
+        "name": cluster_name(service.target),
+        "domains": domains,
+        "routes": [*routes, nothing],
+    }
+
+
+def _unknown_host(view: View) -> JSON:
+    caller = view.placement.service
+    body = (
+        f"{caller} knows no service by this host and port, or may not call it; "
+        f'"mesh describe service {caller.name} --namespace {caller.namespace}" lists what it may'
+    )
+    anything = {"match": {"prefix": ""}, **_answer(404, "unknown-host", body)}
+    return {"name": "unknown-host", "domains": ["*"], "routes": [anything]}
+
+
+def _routes(view: View, service: VirtualService, route: Route) -> Iterator[JSON]:
+    """One route; for a redirect to the request's own host perhaps one more for each host."""
+    common: JSON = {"name": route.rule} if route.rule else {}
+    common["match"] = _match(route.match)
+    common |= headers.modifications(route.filters)
+    redirect = route.filters.redirect
+    if redirect is not None:
+        for host, action in redirects.actions(redirect, service, route.match.path):
+            wanted = [*common["match"].get("headers", ()), *host]
+            match = common["match"] | ({"headers": wanted} if wanted else {})
+            yield common | {"match": match, "redirect": action}
+    elif any(share.destination for share in _live(route)):
+        yield common | {"route": _forward(view, route)}
+    else:
+        yield common | _answer(500, _NO_BACKEND, "this route has no backend to send to")
+
+
+def _match(match: HTTPMatch) -> JSON:
+    fields = dict(paths.match(match.path))
+    wanted = headers.matchers(match.headers)
+    if match.method is not None:
+        wanted.append({"name": ":method", "string_match": {"exact": match.method}})
+    if wanted:
+        fields["headers"] = wanted
+    if match.query:
+        fields["query_parameters"] = headers.matchers(match.query)
+    return fields
+
+
+def _answer(status: int, reason: str, body: str) -> JSON:
+    return {
+        "direct_response": {"status": status, "body": {"inline_string": body + "\n"}},
+        **headers.response_header(REASON_HEADER, reason),
+    }
+
+
+def _live(route: Route) -> tuple[Share, ...]:
+    """The shares that get requests: a weight of zero gets exactly none."""
+    return tuple(share for share in route.shares if share.weight > 0)
+
+
+def _forward(view: View, route: Route) -> JSON:
+    """The RouteAction: where to, how long, how often, and as which URL."""
+    action: JSON = _clusters(view, route) | _times(view, route) | _UPGRADES
+    rewrite = route.filters.rewrite
+    if rewrite is not None and rewrite.hostname is not None:
+        action["host_rewrite_literal"] = rewrite.hostname
+    if rewrite is not None and rewrite.path is not None:
+        action["regex_rewrite"] = paths.rewrite(rewrite.path, route.match.path)
+    return action
+
+
+def _clusters(view: View, route: Route) -> JSON:
+    shares = _live(route)
+    if len(shares) == 1 and shares[0].destination is not None:
+        entry = _share(view, shares[0])
+        if entry.keys() == {"name", "weight"}:
+            return {"cluster": entry["name"]}
+    clusters = {"weighted_clusters": {"clusters": [_share(view, share) for share in shares]}}
+    if all(share.destination is not None for share in shares):
+        return clusters
+    # A vanished backend's share names a cluster that never exists.
+    return clusters | {"cluster_not_found_response_code": "INTERNAL_SERVER_ERROR"}
+
+
+def _share(view: View, share: Share) -> JSON:
+    if share.destination is None:
+        return {"name": _NO_BACKEND, "weight": share.weight}
+    entry = {"name": cluster_name(share.destination), "weight": share.weight}
+    return entry | headers.modifications(share.filters, strip=_foreign(view, share.destination))
+
+
+def _foreign(view: View, target: Target) -> list[str]:
+    """Response headers that must not reach the caller: a reason from outside the mesh, and the
+    load report that the cluster wrote for its own balancer.
+    """
+    outside = [REASON_HEADER] if target.kind is Kind.EXTERNAL_SERVICE else []
+    aware = view.destinations[target].algorithm is Algorithm.LATENCY_AWARE
+    return [*outside, _LOAD_HEADER] if aware else outside
+
+
+def _times(view: View, route: Route) -> JSON:
+    """The time-out and the retries. Zero means none, and Envoy's default of 15 s never holds.
+
+    Without retries the only try is the whole request: the shorter time-out holds.
+    """
+    if route.retry is None or not route.retry.attempts:
+        limits = [each for each in (route.timeout, route.backend_timeout) if each]
+        return {"timeout": text(min(limits, default=timedelta()))}
+    policy = retries.policy(
+        route.retry,
+        try_timeout=route.backend_timeout,
+        last_resort=any(_has_last_resort(view, share) for share in _live(route)),
+    )
+    return {"timeout": text(route.timeout or timedelta()), "retry_policy": policy}
+
+
+def _has_last_resort(view: View, share: Share) -> bool:
+    """Whether a destination has one endpoint and, behind it, some that have fallen silent."""
+    if share.destination is None:
+        return False
+    health = [endpoint.health for endpoint in view.destinations[share.destination].endpoints]
+    return health.count(Health.HEALTHY) == 1 and Health.DEGRADED in health
