@@ -129,14 +129,16 @@ class Inbound:
 class View:
     """Everything one Envoy is configured from; equal views compile to equal bytes.
 
-    `outbound_access` holds, for each ExternalService in scope, the policies that target it: the
-    caller's own sidecar decides them (the caller is `placement.service`).
+    `outbound_access` holds, for each ExternalService among the destinations, the policies that
+    target it: the caller's own sidecar decides them (the caller is `placement.service`), and,
+    where no rule does, `access_default`.
     """
 
     revision: int
     trust_domain: str
     placement: Placement
     max_connection_duration: timedelta
+    access_default: Default = Default.DENY
     destinations: Mapping[Target, Destination] = field(default_factory=dict)
     services: tuple[VirtualService, ...] = ()
     upstreams: tuple[TCPUpstream, ...] = ()

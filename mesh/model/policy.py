@@ -406,6 +406,10 @@ class Caller:
     namespace: str
     service: str | None = None
 
+    def includes(self, caller: ServiceName) -> bool:
+        """Whether it means `caller`."""
+        return self.namespace == caller.namespace and self.service in (None, caller.name)
+
 
 class AccessPathType(StrEnum):
     """How a rule reads a path; a prefix is by path element."""
@@ -435,6 +439,10 @@ class AccessRule:
     action: Action
     callers: tuple[Caller, ...] = ()
     operations: tuple[Operation, ...] = ()
+
+    def concerns(self, caller: ServiceName) -> bool:
+        """Whether it is about `caller`, whatever the action and the operations."""
+        return not self.callers or any(each.includes(caller) for each in self.callers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

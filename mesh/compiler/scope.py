@@ -1,0 +1,277 @@
+"""What concerns one sidecar: the services that it may call, and what protects its own.
+
+A caller sees the services that its Service document declares as `dependencies`, else those whose
+access policies admit it (audit rules included: there must be something to record), else, where
+the mesh allows by default, every one. The callee decides each request by itself all the same:
+the scope is what a caller can name, not what it may do.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from mesh.compiler.destinations import Traffic, destination, positions, traffic
+from mesh.compiler.directory import Directory, Known, directory, implicit, service_target
+from mesh.compiler.precedence import attached, implicit_route, ordered
+from mesh.compiler.view import (
+    Destination,
+    Inbound,
+    Share,
+    TCPUpstream,
+    View,
+    VirtualService,
+)
+from mesh.diagnostics import Position
+from mesh.model.catalog import Catalog
+from mesh.model.identity import SVID, ServiceName, TrustBundle
+from mesh.model.placement import Placement
+from mesh.model.policy import (
+    AccessPolicy,
+    Action,
+    Default,
+    ExternalService,
+    Kind,
+    Protocol,
+    Service,
+    Target,
+)
+from mesh.model.revision import Policies
+
+_Access = tuple[tuple[AccessPolicy, Position], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a sidecar needs of Discovery: the instances registered as these `services`; with
+    `names` also every registered service's name.
+    """
+
+    services: frozenset[ServiceName] = frozenset()
+    names: bool = False
+
+
+def interest(
+    policies: Policies, service: ServiceName, names: frozenset[ServiceName] = frozenset()
+) -> Wanted:
+    """Whose instances the sidecars of `service` watch: those that destinations select from.
+
+    `names` are the registered names as far as they are known (`Catalog.names`): where the mesh
+    allows by default, those without a document are in scope too.
+    """
+    known = directory(policies)
+    reach = _Reach(known, service, names)
+    selected = frozenset(
+        item.service.selector.service
+        for item in reach.destinations.values()
+        if isinstance(item.service, Service)
+    )
+    return Wanted(services=selected, names=known.mesh.access_default is Default.ALLOW)
+
+
+def tcp_upstreams(policies: Policies, service: ServiceName) -> tuple[ServiceName, ...]:
+    """The TCP services in scope, sorted: each needs a loopback address in the Placement."""
+    known = directory(policies)
+    return tuple(sorted(_Reach(known, service, frozenset()).tcp))
+
+
+def build_view(
+    *,
+    revision: int,
+    policies: Policies,
+    catalog: Catalog,
+    placement: Placement,
+    svid: SVID | None,
+    bundle: TrustBundle | None,
+) -> View:
+    """What the sidecar at `placement` needs, with every question of precedence answered.
+
+    `policies` may be the whole mesh or what `planning.scope` chose for the service.
+    """
+    known = directory(policies)
+    reach = _Reach(known, placement.service, catalog.names)
+    trust_domain = bundle.trust_domain if bundle else known.mesh.trust_domain
+    destinations = {
+        target: destination(item, reach.settings[target], catalog, trust_domain)
+        for target, item in reach.destinations.items()
+    }
+    return View(
+        revision=revision,
+        trust_domain=trust_domain,
+        placement=placement,
+        max_connection_duration=known.mesh.max_connection_duration,
+        access_default=known.mesh.access_default,
+        destinations=destinations,
+        services=reach.services,
+        upstreams=_upstreams(reach, placement, destinations),
+        inbound=_inbound(known, placement),
+        outbound_access=_outbound_access(known, destinations),
+        svid=svid,
+        bundle=bundle,
+    )
+
+
+class _Reach:
+    """What one caller can name, and all that it is sent to from there."""
+
+    def __init__(
+        self, known: Directory, caller: ServiceName, names: frozenset[ServiceName]
+    ) -> None:
+        self.known = known
+        self.caller = caller
+        named = sorted(_named(known, caller, names), key=lambda item: item.target)
+        self.tcp = {_name(item): item for item in named if not item.service.protocol.is_http}
+        self.settings: dict[Target, Traffic] = {}
+        self.services = tuple(
+            self._virtual_service(item) for item in named if item.service.protocol.is_http
+        )
+        self.destinations = self._destinations(named)
+
+    def _virtual_service(self, item: Known) -> VirtualService:
+        settings = self._settings(item.target)
+        routes = attached(self.known, item, self.caller)
+        made = (
+            ordered(routes, settings, self.known) if routes else (implicit_route(item, settings),)
+        )
+        places = {place for route in made for place in route.sources}
+        places |= {*positions(item.entry), *settings.sources}
+        return VirtualService(
+            target=item.target,
+            hosts=_hosts(_name(item), self.caller.namespace),
+            port=item.service.port,
+            routes=made,
+            sources=tuple(sorted(places)),
+        )
+
+    def _settings(self, target: Target) -> Traffic:
+        if target not in self.settings:
+            self.settings[target] = traffic(self.known, target, self.caller)
+        return self.settings[target]
+
+    def _destinations(self, named: Iterable[Known]) -> dict[Target, Known]:
+        """What any request can end at: the shares of routes, and the TCP services."""
+        shares = (s for service in self.services for route in service.routes for s in route.shares)
+        found = {item.target: item for item in self.tcp.values()}
+        by_target = {item.target: item for item in named}
+        for target in _targets(shares):
+            found[target] = self.known.known.get(target) or by_target[target]
+        for target in found:
+            self._settings(target)
+        return dict(sorted(found.items()))
+
+
+def _named(known: Directory, caller: ServiceName, names: frozenset[ServiceName]) -> list[Known]:
+    """The services that answer to a name for this caller, each name once."""
+    everything = _everything(known, names)
+    own = known.known.get(service_target(caller))
+    declared = own.service.dependencies if own and isinstance(own.service, Service) else None
+    return [
+        item
+        for name, item in everything.items()
+        if (name in declared if declared is not None else _is_admitted(known, item, caller))
+        and _may_leave(known, item, caller)
+    ]
+
+
+def _everything(known: Directory, names: frozenset[ServiceName]) -> Mapping[ServiceName, Known]:
+    """Every name of the mesh. One that is only registered exists where all may call all."""
+    found: dict[ServiceName, Known] = {}
+    if known.mesh.access_default is Default.ALLOW:
+        found = {name: implicit(name) for name in names}
+    for kind in (ExternalService, Service):
+        found.update({_name(i): i for i in known.known.values() if isinstance(i.service, kind)})
+    return found
+
+
+def _is_admitted(known: Directory, item: Known, caller: ServiceName) -> bool:
+    """Whether the default or a rule lets the caller see a service.
+
+    A view is its base's: what admits to the base admits to the view.
+    """
+    if known.mesh.access_default is Default.ALLOW:
+        return True
+    return any(_admits(policy, caller) for policy in _policies_on(known, item))
+
+
+def _may_leave(known: Directory, item: Known, caller: ServiceName) -> bool:
+    """Whether the caller's own sidecar lets it call what lies outside the mesh at all.
+
+    It answers HTTP by rules of its own; a TCP service outside is reachable or it is not there.
+    """
+    if isinstance(item.service, Service):
+        return True
+    if item.service.protocol.is_http:
+        return _is_admitted(known, item, caller)
+    rules = [rule for policy in _policies_on(known, item) for rule in policy.rules]
+    mine = [rule for rule in rules if rule.concerns(caller)]
+    if any(rule.action is Action.DENY for rule in mine):
+        return False
+    allowed = any(rule.action is Action.ALLOW and not rule.operations for rule in mine)
+    return allowed or known.mesh.access_default is Default.ALLOW
+
+
+def _policies_on(known: Directory, item: Known) -> list[AccessPolicy]:
+    if isinstance(item.service, Service):
+        return [policy for policy, _ in known.protecting(item.service.identity_of)]
+    return [policy for policy, _ in known.access.get(item.target, ())]
+
+
+def _admits(policy: AccessPolicy, caller: ServiceName) -> bool:
+    return any(rule.action is not Action.DENY and rule.concerns(caller) for rule in policy.rules)
+
+
+def _hosts(name: ServiceName, namespace: str) -> tuple[str, ...]:
+    """The hosts of a service; the short one in its own namespace."""
+    long = f"{name.name}.{name.namespace}"
+    short = (name.name,) if name.namespace == namespace else ()
+    return (*short, long, f"{long}.mesh")
+
+
+def _targets(shares: Iterable[Share]) -> set[Target]:
+    return {share.destination for share in shares if share.destination is not None}
+
+
+def _name(item: Known) -> ServiceName:
+    return item.service.name
+
+
+def _upstreams(
+    reach: _Reach, placement: Placement, destinations: Mapping[Target, Destination]
+) -> tuple[TCPUpstream, ...]:
+    """The TCP services that have an address by now."""
+    return tuple(
+        TCPUpstream(
+            listen=placement.upstreams[name],
+            destination=item.target,
+            sources=destinations[item.target].sources,
+        )
+        for name, item in sorted(reach.tcp.items())
+        if name in placement.upstreams
+    )
+
+
+def _inbound(known: Directory, placement: Placement) -> Inbound | None:
+    if placement.inbound is None or placement.app is None:
+        return None
+    own = known.known.get(service_target(placement.service))
+    access = [(policy, entry.position) for policy, entry in known.protecting(placement.service)]
+    return Inbound(
+        protocol=own.service.protocol if own else Protocol.HTTP,
+        listen=placement.inbound,
+        app=placement.app,
+        access_default=known.mesh.access_default,
+        access=tuple(access),
+        sources=positions(own.entry) if own else (),
+    )
+
+
+def _outbound_access(
+    known: Directory, destinations: Mapping[Target, Destination]
+) -> dict[Target, _Access]:
+    """The rules of what lies outside the mesh, for the caller's own sidecar to decide."""
+    return {
+        target: tuple(
+            (policy, entry.position)
+            for policy, entry in sorted(known.access.get(target, ()), key=lambda i: i[0].key)
+        )
+        for target in destinations
+        if target.kind is Kind.EXTERNAL_SERVICE
+    }
