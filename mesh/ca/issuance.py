@@ -110,6 +110,13 @@ def p256(key: object) -> ec.EllipticCurvePublicKey:
     raise CertificateRefused(f"key is {found}, not EC P-256", "make the key on curve P-256")
 
 
+def leaf_lifetime_is_allowed(lifetime: timedelta) -> bool:
+    """Whether leaves may be asked for that long: never so long that an intermediate which is
+    renewed at half of its life would have to cut them short.
+    """
+    return MIN_LEAF_LIFETIME <= lifetime <= MAX_LEAF_LIFETIME
+
+
 # --- prepare --------------------------------------------------------------------------------
 
 
@@ -133,7 +140,7 @@ def prepare_leaf(
         parse_identity(identity.uri)
     except MalformedID as error:
         raise CertificateRefused(str(error)) from error
-    if not MIN_LEAF_LIFETIME <= lifetime <= MAX_LEAF_LIFETIME:
+    if not leaf_lifetime_is_allowed(lifetime):
         raise CertificateRefused(
             f'lifetime "{lifetime}" is not between {MIN_LEAF_LIFETIME} and {MAX_LEAF_LIFETIME}'
         )
