@@ -1,0 +1,165 @@
+"""One plan becomes one revision: everything it needs first, then a single compare-and-set.
+
+Objects and parts of the manifest are content-addressed, so writing them twice does no harm and
+readers see nothing of them before `head` leads there. The commit on `head` expects the version
+that the plan was made at, and that no garbage was collected meanwhile: what was written may have
+looked like garbage.
+"""
+
+import random
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+
+from mesh.errors import Conflict, OutcomeUnknown, StalePlan, Unavailable
+from mesh.model.revision import Revision
+from mesh.operations.concurrency import for_each
+from mesh.operations.state import State, read_head
+from mesh.planning import keyspace
+from mesh.planning.manifest import batches, write
+from mesh.planning.plan import Act, Plan, carry_out
+from mesh.planning.record import Head, parse_record
+from mesh.ports import Clock, Put, Store, Transaction
+
+ATTEMPTS = 12
+WRITES_AT_ONCE = 4
+_PAUSE = timedelta(milliseconds=50)
+_LONGEST_PAUSE = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What a person says about a revision."""
+
+    author: str
+    message: str = ""
+    source: str = "main"
+
+
+async def commit(store: Store, clock: Clock, state: State, plan: Plan, note: Note) -> Revision:
+    """Make `plan` the next revision; `state` is that of its base.
+
+    Raises:
+        StalePlan: head is another revision than the plan's base, or moved while we wrote.
+        OutcomeUnknown: the store answered neither the commit nor a read afterwards.
+    """
+    if (plan.base, plan.base_change) != (state.number, state.change):
+        raise stale(plan.base, state.head)
+    revision = _revision(clock, plan, note)
+    change = uuid.uuid4().hex
+    written = write(carry_out(state.manifest, plan), revision, change)
+    writes = {keyspace.policy(digest): data for digest, data in plan.objects.items()}
+    writes |= {
+        keyspace.chunk(digest): data
+        for digest, data in written.parts.items()
+        if digest not in state.parts
+    }
+    for attempt in range(ATTEMPTS):
+        collection = await _version(store, keyspace.COLLECTION)
+        await _prepare(store, writes)
+        transaction = Transaction(
+            expect={keyspace.HEAD: state.version, keyspace.COLLECTION: collection},
+            puts=(
+                Put(keyspace.HEAD, written.record),
+                Put(keyspace.revision(revision.number), written.record),
+            ),
+        )
+        try:
+            await store.commit(transaction)
+        except (Conflict, OutcomeUnknown) as error:
+            if await _is_done(store, clock, state, revision, change, error):
+                return revision
+        else:
+            return revision
+        await clock.sleep(_pause(attempt))
+    raise Unavailable(
+        f"the store did not take the commit in {ATTEMPTS} tries", "nothing was applied; try again"
+    )
+
+
+def stale(base: int, head: Head | None) -> StalePlan:
+    """Says who moved head since `base`."""
+    hint = "make the plan again and look at it"
+    if head is None:
+        return StalePlan(f"plan outdated: it was made at revision {base} of another store", hint)
+    revision = head.revision
+    if revision.number == base:
+        return StalePlan(f"plan outdated: revision {base} of this store is another one", hint)
+    return StalePlan(
+        f"plan outdated: head moved from {base} to {revision.number} by {revision.author}, "
+        f'"{revision.message}", {revision.time.isoformat(timespec="seconds")}',
+        hint,
+    )
+
+
+def _revision(clock: Clock, plan: Plan, note: Note) -> Revision:
+    return Revision(
+        number=plan.base + 1,
+        parent=plan.base,
+        time=clock.now(),
+        author=note.author,
+        message=note.message,
+        source=note.source,
+        commit=plan.commit,
+        created=plan.count(Act.CREATE),
+        updated=plan.count(Act.UPDATE),
+        deleted=plan.count(Act.DELETE),
+    )
+
+
+async def _prepare(store: Store, writes: dict[str, bytes]) -> None:
+    """Write what the record will lead to. An unknown outcome is repeated: it does no harm."""
+
+    async def put(batch: dict[str, bytes]) -> None:
+        transaction = Transaction(puts=tuple(Put(key, value) for key, value in batch.items()))
+        try:
+            await store.commit(transaction)
+        except OutcomeUnknown:
+            await store.commit(transaction)
+
+    await for_each(put, batches(writes), at_once=WRITES_AT_ONCE)
+
+
+async def _is_done(
+    store: Store, clock: Clock, state: State, revision: Revision, change: str, error: Exception
+) -> bool:
+    """Settle a commit that was refused or not answered: True if it took place after all, False
+    if it may be tried again.
+
+    Raises:
+        StalePlan: somebody else's commit took its place.
+        OutcomeUnknown: the store cannot be read either.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            head, version = await read_head(store)
+            if version == state.version:
+                return False
+            if head is not None and await _is_ours(store, head, revision.number, change):
+                return True
+        except Unavailable:
+            await clock.sleep(_pause(attempt))
+        else:
+            raise stale(state.number, head) from error
+    raise OutcomeUnknown(
+        f"the store stopped answering: whether revision {revision.number} exists is unknown",
+        "run the same command again when the store is back; it tells whether anything is left",
+    )
+
+
+async def _is_ours(store: Store, head: Head, number: int, change: str) -> bool:
+    if head.change == change:
+        return True
+    key = keyspace.revision(number)
+    entry = (await store.fetch([key])).get(key)
+    return entry is not None and parse_record(entry.value).change == change
+
+
+async def _version(store: Store, key: str) -> int:
+    entry = (await store.fetch([key])).get(key)
+    return entry.version if entry else 0
+
+
+def _pause(attempt: int) -> timedelta:
+    """Exponential, capped, spread: rivals do not meet again."""
+    return min(_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311
