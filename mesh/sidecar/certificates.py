@@ -1,0 +1,91 @@
+"""Keeping a certificate: asked for before listeners exist, renewed long before it ends.
+
+The key is made here and never leaves this process but for the cache file and Envoy's memory.
+"""
+
+import random
+from datetime import timedelta
+
+import structlog
+
+from mesh.ca import chain, request, rotation
+from mesh.latest import Latest
+from mesh.model.identity import SVID, Identity, ServiceName
+from mesh.model.policy import Mesh
+from mesh.ports import Clock, Issuer
+from mesh.sidecar.policies import Scope
+from mesh.sidecar.retry import Outage, until_done
+from mesh.sidecar.waiting import newer_within
+
+# The wall clock is read at least this often: it may be set, and a host may sleep.
+_LONGEST_WAIT = timedelta(minutes=1)
+
+_log = structlog.get_logger(__name__)
+
+
+class CertificateKeeper:
+    """The certificate of `service` in `newest`, as the Mesh document in `scope` asks for it.
+
+    A remembered one is used until its renewal is due. None until there is one.
+    """
+
+    def __init__(
+        self,
+        issuer: Issuer,
+        clock: Clock,
+        service: ServiceName,
+        scope: Latest[Scope | None],
+        remembered: SVID | None = None,
+    ) -> None:
+        self._issuer = issuer
+        self._clock = clock
+        self._service = service
+        self._scope = scope
+        self._asked: timedelta | None = None
+        self._jitter = random.random()  # noqa: S311 - spreads renewals, guards nothing
+        self._outage = Outage("certificate authority")
+        self.newest: Latest[SVID | None] = Latest(remembered)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why there is no fresh certificate, while there is none."""
+        return self._outage.reason
+
+    async def run(self) -> None:
+        """Keep it until cancelled."""
+        while True:
+            version = self._scope.version
+            scope = self._scope.value
+            wait = _LONGEST_WAIT
+            if scope is not None:
+                wait = min(self._until_due(scope.mesh), wait)
+                if wait <= timedelta():
+                    await until_done(self._clock, self._outage, self._renew)
+                    continue
+            await newer_within(self._scope, version, wait)
+
+    def _until_due(self, mesh: Mesh) -> timedelta:
+        svid, now = self.newest.value, self._clock.now()
+        if svid is None or svid.identity != self._identity(mesh):
+            return timedelta()
+        lifetime = mesh.certificate_lifetime
+        asked = self._asked or min(lifetime, svid.not_after - svid.not_before)
+        if asked != lifetime and (self._asked or svid.not_after - now > lifetime):
+            return timedelta()
+        due = rotation.next_renewal(svid.not_before, svid.not_after, self._jitter)
+        return due - now
+
+    def _identity(self, mesh: Mesh) -> Identity:
+        return Identity(mesh.trust_domain, self._service)
+
+    async def _renew(self) -> None:
+        scope = self._scope.value or Scope()
+        identity, lifetime = self._identity(scope.mesh), scope.mesh.certificate_lifetime
+        key_pem, csr_pem = request.new_key_and_csr(identity)
+        chain_pem = await self._issuer.issue(identity, csr_pem, lifetime)
+        bundle = await self._issuer.bundle()
+        svid = chain.read_svid(identity, chain_pem, key_pem, bundle, self._clock.now())
+        self._asked = lifetime
+        self._jitter = random.random()  # noqa: S311 - spreads renewals, guards nothing
+        self.newest.set(svid)
+        _log.info("got a certificate", identity=identity.uri, not_after=svid.not_after.isoformat())

@@ -1,0 +1,98 @@
+"""Announcing the instance: while its Envoy serves and its application accepts connections."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import structlog
+
+from mesh.errors import MeshError
+from mesh.model.catalog import Endpoint, Health
+from mesh.model.policy import Address
+from mesh.ports import Clock, Discovery
+from mesh.sidecar.retry import Outage
+
+TTL = timedelta(seconds=10)
+RENEWAL = timedelta(seconds=3)
+PROBE = timedelta(seconds=1)
+
+_log = structlog.get_logger(__name__)
+
+
+class Registration:
+    """Registers `endpoint` once `is_serving` and the application at `app` both say yes; from then
+    on an unhealthy one stays listed and out of use. `first` is set after the first registration.
+    """
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        clock: Clock,
+        endpoint: Endpoint,
+        app: Address,
+        is_serving: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._discovery = discovery
+        self._clock = clock
+        self._endpoint = endpoint
+        self._app = app
+        self._is_serving = is_serving
+        self._said: Health | None = None
+        self._renewed = 0.0
+        self._outage = Outage("registration")
+        self.first = asyncio.Event()
+
+    async def run(self) -> None:
+        """Probe each second and register until cancelled."""
+        while True:
+            health = await self._health()
+            if health is Health.HEALTHY or self._said is not None:
+                await self._say(health)
+            await self._clock.sleep(PROBE)
+
+    async def app_accepts(self) -> bool:
+        """Whether somebody accepts TCP connections where the application shall be."""
+        return await _accepts(self._app)
+
+    async def withdraw(self) -> bool:
+        """Take the instance out at once; whether it had been registered.
+
+        Raises:
+            OutsideError: discovery is out of reach; the registration will run out.
+        """
+        if self._said is None:
+            return False
+        await self._discovery.deregister(self._endpoint)
+        self._said = None
+        _log.info("deregistered", service=str(self._endpoint.service), id=self._endpoint.id)
+        return True
+
+    async def _health(self) -> Health:
+        healthy = await self._is_serving() and await _accepts(self._app)
+        return Health.HEALTHY if healthy else Health.UNHEALTHY
+
+    async def _say(self, health: Health) -> None:
+        now = self._clock.monotonic()
+        if health is self._said and now - self._renewed < RENEWAL.total_seconds():
+            return
+        try:
+            await self._discovery.register(replace(self._endpoint, health=health), ttl=TTL)
+        except MeshError as error:
+            self._outage.failed(error.message)
+            return
+        self._outage.recovered()
+        if health is not self._said:
+            _log.info("registered", service=str(self._endpoint.service), health=health.value)
+        self._said, self._renewed = health, now
+        self.first.set()
+
+
+async def _accepts(address: Address) -> bool:
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(PROBE.total_seconds()):
+            _, writer = await asyncio.open_connection(address.address, address.port)
+        writer.close()
+        return True
+    return False

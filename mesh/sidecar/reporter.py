@@ -1,0 +1,117 @@
+"""Saying how this sidecar is: its status, and under a lease that it lives.
+
+The lease (`alive`) lasts 10 s and is renewed each 3 s; when it runs out, the status stays and
+readers call the sidecar stale. `alive` holds a token of the sidecar's folder, so that two sidecars
+with one id on two hosts are noticed: the second one serves and reports nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from mesh.errors import Conflict, LeaseLost, MeshError
+from mesh.model.status import SidecarStatus
+from mesh.planning import keyspace
+from mesh.planning.status_codec import encode_status
+from mesh.ports import Clock, LeaseId, Put, Store, Transaction
+from mesh.sidecar.retry import Outage
+from mesh.sidecar.waiting import set_within
+
+LEASE = timedelta(seconds=10)
+RENEWAL = timedelta(seconds=3)
+# How old the status of a living sidecar may be: readers show it as "silent since".
+_REFRESH = timedelta(seconds=30)
+
+
+class Reporter:
+    """Reports what `describe` says at a moment; `changed` asks for a report at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        *,
+        id: str,
+        owner: str,
+        describe: Callable[[datetime], SidecarStatus],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._id = id
+        self._owner = owner.encode()
+        self._describe = describe
+        self._status_key = keyspace.sidecar(id, keyspace.STATUS)
+        self._alive_key = keyspace.sidecar(id, keyspace.ALIVE)
+        self._wake = asyncio.Event()
+        self._lease: LeaseId | None = None
+        self._renewed = 0.0
+        self._written: SidecarStatus | None = None
+        self._outage = Outage("status reports")
+
+    def changed(self) -> None:
+        """There is something new to say."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Report until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._report()
+            except MeshError as error:
+                self._outage.failed(error.message)
+                if isinstance(error, LeaseLost):
+                    self._lease = None
+                await self._clock.sleep(RENEWAL / 3)
+            else:
+                self._outage.recovered()
+                await set_within(self._wake, RENEWAL)
+
+    async def withdraw(self) -> None:
+        """Take the reports back: the sidecar ended on purpose.
+
+        Raises:
+            OutsideError: the store is out of reach; the lease will run out.
+        """
+        if self._lease is not None:
+            keys = (self._status_key, self._alive_key)
+            await self._store.commit(Transaction(deletes=keys))
+            self._lease = None
+
+    async def _report(self) -> None:
+        now = self._clock.now()
+        status = self._describe(now)
+        if self._lease is None:
+            await self._claim(status)
+            return
+        if self._clock.monotonic() - self._renewed >= RENEWAL.total_seconds():
+            await self._store.lease(LEASE, self._lease)
+            self._renewed = self._clock.monotonic()
+        if not self._is_known(status):
+            await self._store.commit(
+                Transaction(puts=(Put(self._status_key, encode_status(status)),))
+            )
+            self._written = status
+
+    def _is_known(self, status: SidecarStatus) -> bool:
+        written = self._written
+        if written is None or status.time - written.time > _REFRESH:
+            return False
+        return replace(status, time=written.time) == written
+
+    async def _claim(self, status: SidecarStatus) -> None:
+        known = (await self._store.fetch([self._alive_key])).get(self._alive_key)
+        if known is not None and known.value != self._owner:
+            raise Conflict(f'another sidecar reports under the id "{self._id}"')
+        lease = await self._store.lease(LEASE)
+        await self._store.commit(
+            Transaction(
+                expect={self._alive_key: known.version if known else 0},
+                puts=(
+                    Put(self._status_key, encode_status(status)),
+                    Put(self._alive_key, self._owner, lease),
+                ),
+            )
+        )
+        self._lease, self._renewed, self._written = lease, self._clock.monotonic(), status
