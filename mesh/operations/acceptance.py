@@ -32,7 +32,7 @@ Progress = Callable[[Acceptance], None]
 
 
 async def wait(
-    store: Store, ids: Collection[str], revision: int, timeout: timedelta, progress: Progress
+    store: Store, ids: Collection[str], revision: int, within: timedelta, progress: Progress
 ) -> Acceptance:
     """Follow the sidecars `ids` until none is pending or the time is up.
 
@@ -46,7 +46,7 @@ async def wait(
     newest: Acceptance | None = None
     lost = "no answer"
     try:
-        async with asyncio.timeout(timeout.total_seconds()):
+        async with asyncio.timeout(within.total_seconds()):
             async with closing(store.watch(keyspace.SIDECARS)) as states:
                 async for watched in states:
                     if watched.lost is not None:

@@ -66,8 +66,8 @@ async def commit(store: Store, clock: Clock, state: State, plan: Plan, note: Not
         )
         try:
             await store.commit(transaction)
-        except (Conflict, OutcomeUnknown) as error:
-            if await _is_done(store, clock, state, revision, change, error):
+        except (Conflict, OutcomeUnknown):
+            if await _is_done(store, clock, state, change):
                 return revision
         else:
             return revision
@@ -120,9 +120,7 @@ async def _prepare(store: Store, writes: dict[str, bytes]) -> None:
     await for_each(put, batches(writes), at_once=WRITES_AT_ONCE)
 
 
-async def _is_done(
-    store: Store, clock: Clock, state: State, revision: Revision, change: str, error: Exception
-) -> bool:
+async def _is_done(store: Store, clock: Clock, state: State, change: str) -> bool:
     """Settle a commit that was refused or not answered: True if it took place after all, False
     if it may be tried again.
 
@@ -130,19 +128,20 @@ async def _is_done(
         StalePlan: somebody else's commit took its place.
         OutcomeUnknown: the store cannot be read either.
     """
+    number = state.number + 1
     for attempt in range(ATTEMPTS):
         try:
             head, version = await read_head(store)
             if version == state.version:
                 return False
-            if head is not None and await _is_ours(store, head, revision.number, change):
+            if head is not None and await _is_ours(store, head, number, change):
                 return True
         except Unavailable:
             await clock.sleep(_pause(attempt))
         else:
-            raise stale(state.number, head) from error
+            raise stale(state.number, head)
     raise OutcomeUnknown(
-        f"the store stopped answering: whether revision {revision.number} exists is unknown",
+        f"the store stopped answering: whether revision {number} exists is unknown",
         "run the same command again when the store is back; it tells whether anything is left",
     )
 
@@ -162,4 +161,5 @@ async def _version(store: Store, key: str) -> int:
 
 def _pause(attempt: int) -> timedelta:
     """Exponential, capped, spread: rivals do not meet again."""
-    return min(_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1)  # noqa: S311
+    spread: float = random.uniform(0.5, 1)  # noqa: S311 (not a secret)
+    return min(_PAUSE * 2**attempt, _LONGEST_PAUSE) * spread

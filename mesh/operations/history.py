@@ -1,7 +1,7 @@
 """Revisions: their list, what changed between two, and the way back."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mesh.model.revision import Revision
 from mesh.operations.state import State, read_objects, read_revision, read_state
@@ -50,7 +50,11 @@ async def plan_rollback(store: Store, number: int, source: str | None) -> tuple[
     state = await read_state(store)
     _, past = await read_revision(store, number, state)
     plan = restore(state.manifest, past, base=state.number, change=state.change, source=source)
-    return plan, state
+    # The plan carries what it brings back: the old revision may be collected before it commits.
+    digests = {change.after.digest for change in plan.changes if change.after is not None}
+    objects = await read_objects(store, digests)
+    changes = detail(plan.changes, objects | await updated_objects(store, plan.changes))
+    return replace(plan, objects=objects, changes=changes), state
 
 
 async def updated_objects(store: Store, changes: Iterable[Change]) -> dict[str, bytes]:
