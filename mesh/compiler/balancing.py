@@ -6,11 +6,6 @@ from mesh.compiler.durations import text
 from mesh.compiler.generated import JSON
 from mesh.model.policy import Algorithm, OutlierDetection, SuccessRate
 
-LATENCY_EJECTION: Final = OutlierDetection(consecutive_5xx=3, consecutive_gateway_errors=3)
-"""Comes with `latency-aware`: an endpoint that fails fast is the fastest, and would draw the load
-(66 % instead of 33 % were measured).
-"""
-
 _EXTENSIONS: Final = "type.googleapis.com/envoy.extensions."
 _LEGACY: Final = {
     Algorithm.ROUND_ROBIN: "ROUND_ROBIN",
@@ -68,11 +63,13 @@ def load_report() -> list[JSON]:
     ]
 
 
-def ejection(detection: OutlierDetection) -> JSON:
+def ejection(detection: OutlierDetection | None) -> JSON:
     """The Cluster's `outlier_detection`, and when to ignore it because too many are ejected.
 
     Envoy's own defaults detect two kinds that nobody asked for, so what is off says so.
     """
+    if detection is None:
+        return {}
     fields: JSON = {
         "interval": text(detection.interval),
         "base_ejection_time": text(detection.base_ejection),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from mesh.compiler.balancing import LATENCY_EJECTION, balancer, ejection, load_report
+from mesh.compiler.balancing import balancer, ejection, load_report
 from mesh.compiler.durations import spread, text
 from mesh.compiler.generated import (
     ADS,
@@ -75,7 +75,7 @@ def _destination(view: View, destination: Destination, retries: Iterable[Retry])
         "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
         "circuit_breakers": {"thresholds": [_limits(destination, retries)]},
         **balancer(destination.algorithm),
-        **_ejection(destination),
+        **ejection(destination.outlier_detection),
         **_http(view, destination),
     }
     if destination.peer is not None:
@@ -148,12 +148,6 @@ def _retries(view: View) -> Mapping[Target, tuple[Retry, ...]]:
             if route.retry and share.destination in found:
                 found[share.destination].append(route.retry)
     return {target: tuple(retries) for target, retries in found.items()}
-
-
-def _ejection(destination: Destination) -> JSON:
-    if destination.outlier_detection is not None:
-        return ejection(destination.outlier_detection)
-    return ejection(LATENCY_EJECTION) if destination.algorithm is Algorithm.LATENCY_AWARE else {}
 
 
 def _http(view: View, destination: Destination) -> JSON:

@@ -29,7 +29,7 @@ _SELECTION_ATTEMPTS: Final = 5
 def policy(retry: Retry, *, try_timeout: timedelta | None, last_resort: bool) -> JSON:
     """The RetryPolicy of a route.
 
-    `try_timeout` limits each try beside `retry.per_try_timeout`: the shorter one holds.
+    `try_timeout` limits each try; it is the route's, which has settled whose it is.
     `last_resort`: the only other endpoint may be one that is kept for when all others fail.
     A Retry that names neither conditions nor statuses means broken connections. Envoy's backoff
     is jittered down to zero.
@@ -48,8 +48,8 @@ def policy(retry: Retry, *, try_timeout: timedelta | None, last_resort: bool) ->
         },
         "retriable_request_headers": [_methods(retry)],
     }
-    if limits := [each for each in (try_timeout, retry.per_try_timeout) if each]:
-        fields["per_try_timeout"] = text(min(limits))
+    if try_timeout:
+        fields["per_try_timeout"] = text(try_timeout)
     if retry.statuses:
         fields["retriable_status_codes"] = sorted(set(retry.statuses))
     if marks:
