@@ -5,8 +5,6 @@ neither repeats queries nor leaves a moment without endpoints.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from mesh.latest import Latest
@@ -14,6 +12,7 @@ from mesh.model.catalog import Catalog, Endpoint
 from mesh.model.identity import ServiceName
 from mesh.ports import Clock, Discovery, Interest
 from mesh.sidecar.retry import Outage, forever
+from mesh.sidecar.waiting import closing
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +29,7 @@ class CatalogSource:
     """The catalog for `interest` (set it), in `newest` (read it).
 
     A service that has a key in `newest.endpoints` has been answered for, if only from what was
-    remembered; where `interest.names` is set, services without a document are watched as well.
+    remembered.
     """
 
     def __init__(
@@ -48,11 +47,8 @@ class CatalogSource:
     def covers(self, interest: Interest) -> bool:
         """Whether all that `interest` names has been answered for."""
         known = self.newest.value
-        answered = interest.services <= known.endpoints.keys()
-        if not interest.names:
-            return answered
-        named = any(w.interest.names and w.answer for w in self._watches) or bool(known.names)
-        return answered and named and known.names <= known.endpoints.keys()
+        named = bool(known.names) or any(w.interest.names and w.answer for w in self._watches)
+        return interest.services <= known.endpoints.keys() and (named or not interest.names)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -70,12 +66,8 @@ class CatalogSource:
         async for _ in self.interest.changes():
             self._wake.set()
 
-    def _wanted(self, interest: Interest) -> frozenset[ServiceName]:
-        names = self.newest.value.names if interest.names else frozenset()
-        return interest.services | names
-
     def _regroup(self, tasks: asyncio.TaskGroup, interest: Interest) -> None:
-        wanted = self._wanted(interest)
+        wanted = interest.services
         kept: list[_Watch] = []
         for watch in self._watches:
             if watch.interest.services & wanted or (watch.interest.names and interest.names):
@@ -83,7 +75,8 @@ class CatalogSource:
             elif watch.task is not None:
                 watch.task.cancel()
         self._watches = kept
-        if added := wanted - self._watched():
+        watched = {service for watch in kept for service in watch.interest.services}
+        if added := wanted - watched:
             self._open(tasks, Interest(added))
         if interest.names and not any(watch.interest.names for watch in kept):
             self._open(tasks, Interest(names=True))
@@ -96,7 +89,7 @@ class CatalogSource:
         )
 
     async def _follow(self, watch: _Watch) -> None:
-        async with _closing(self._discovery.watch(watch.interest)) as catalogs:
+        async with closing(self._discovery.watch(watch.interest)) as catalogs:
             async for catalog in catalogs:
                 watch.stale = catalog.stale
                 # What a source says before it was ever reached is no news: the remembered holds.
@@ -122,19 +115,3 @@ class CatalogSource:
         else:
             self._outage.failed(stale)
         self.newest.set(Catalog(endpoints, names if interest.names else frozenset(), stale))
-        if self._wanted(interest) - self._watched():
-            self._wake.set()  # for the names that came just now
-
-    def _watched(self) -> frozenset[ServiceName]:
-        return frozenset(s for watch in self._watches for s in watch.interest.services)
-
-
-@asynccontextmanager
-async def _closing(catalogs: AsyncIterator[Catalog]) -> AsyncIterator[AsyncIterator[Catalog]]:
-    """End a watch when its reader ends: an iterator that is merely dropped ends much later."""
-    try:
-        yield catalogs
-    finally:
-        close = getattr(catalogs, "aclose", None)
-        if close is not None:
-            await close()

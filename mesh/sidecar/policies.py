@@ -17,6 +17,7 @@ from mesh.planning import keyspace, manifest, record, scope
 from mesh.planning.manifest import Part
 from mesh.ports import Store
 from mesh.sidecar.retry import Backoff, Outage
+from mesh.sidecar.waiting import closing
 
 # etcd's limit of operations in a transaction, less a margin; a fetch is one.
 _FETCH_KEYS = 120
@@ -77,14 +78,15 @@ class PolicySource:
             tasks.create_task(self._read_newest())
 
     async def _watch(self) -> None:
-        async for watched in self._store.watch(keyspace.HEAD):
-            if watched.lost is not None:
-                self._outage.failed(watched.lost)
-            else:
-                self._outage.recovered()
-                entry = watched.entries.get(keyspace.HEAD)
-                self._head.set(entry.value if entry else b"")
-            self.lost.set(watched.lost)
+        async with closing(self._store.watch(keyspace.HEAD)) as states:
+            async for watched in states:
+                if watched.lost is not None:
+                    self._outage.failed(watched.lost)
+                else:
+                    self._outage.recovered()
+                    entry = watched.entries.get(keyspace.HEAD)
+                    self._head.set(entry.value if entry else b"")
+                self.lost.set(watched.lost)
 
     async def _read_newest(self) -> None:
         outage, backoff = Outage("policies"), Backoff()

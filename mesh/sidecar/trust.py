@@ -6,7 +6,6 @@ another.
 """
 
 import asyncio
-import contextlib
 import json
 import re
 from collections.abc import Collection
@@ -21,6 +20,7 @@ from mesh.planning import keyspace, record
 from mesh.ports import Clock, Issuer, Put, Store, Transaction
 from mesh.sidecar.remembered import read_bundle, write_bundle
 from mesh.sidecar.retry import Outage, until_done
+from mesh.sidecar.waiting import closing, set_within
 
 # How soon a root that the operator added at the issuer reaches the others.
 _LOOK = timedelta(seconds=10)
@@ -56,13 +56,14 @@ class TrustSource:
             tasks.create_task(self._merge())
 
     async def _watch(self) -> None:
-        async for watched in self._store.watch(keyspace.TRUST_BUNDLE):
-            if watched.lost is not None:
-                continue
-            entry = watched.entries.get(keyspace.TRUST_BUNDLE)
-            self._version = entry.version if entry else 0
-            self._published = read_bundle(json.loads(entry.value)) if entry else None
-            self._wake.set()
+        async with closing(self._store.watch(keyspace.TRUST_BUNDLE)) as states:
+            async for watched in states:
+                if watched.lost is not None:
+                    continue
+                entry = watched.entries.get(keyspace.TRUST_BUNDLE)
+                self._version = entry.version if entry else 0
+                self._published = read_bundle(json.loads(entry.value)) if entry else None
+                self._wake.set()
 
     async def _merge(self) -> None:
         outage = Outage("certificate authority")
@@ -74,7 +75,8 @@ class TrustSource:
             self.newest.set(merged)
             if self._version is not None and merged != self._published:
                 await self._publish(merged, self._version)
-            await self._pause()
+            await set_within(self._wake, _LOOK)
+            self._wake.clear()
 
     def _note(self, issued: TrustBundle) -> None:
         before = _roots(self._issued) if self._issued else frozenset()
@@ -92,12 +94,6 @@ class TrustSource:
             _log.warning("the trust bundle was not published", reason=error.message)
         else:
             _log.info("published the trust bundle", trust_domain=bundle.trust_domain)
-
-    async def _pause(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK.total_seconds()):
-                await self._wake.wait()
-        self._wake.clear()
 
 
 def union(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -25,3 +26,14 @@ async def set_within(event: asyncio.Event, limit: timedelta) -> bool:
         async with asyncio.timeout(max(limit.total_seconds(), 0.0)):
             await event.wait()
     return event.is_set()
+
+
+@contextlib.asynccontextmanager
+async def closing(items: AsyncIterator[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """End a watch together with its reader: one that is merely dropped ends much later."""
+    try:
+        yield items
+    finally:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            await close()
