@@ -1,7 +1,7 @@
 """The `Store` of one host: the database on two threads, watches woken by the bell."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -84,10 +84,11 @@ class EmbeddedStore:
         self._reader = _Worker(self._path, clock, "reader")
         self._writer = _Worker(self._path, clock, "writer")
         self._wake = Latest(0)
-        self._is_listening = False
         self._is_closed = False
-        self._stamp: Stamp | None = None
-        self._ticked = float("-inf")
+        self._sentinel = Database(self._path, clock, busy_seconds=0)
+        self._seen: Stamp | None = None
+        self._soonest_us: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -125,7 +126,7 @@ class EmbeddedStore:
         await self._write(Database.renew, renew, ttl)
         return renew
 
-    async def watch(self, prefix: str) -> AsyncIterator[Watched]:
+    async def watch(self, prefix: str) -> AsyncGenerator[Watched, None]:
         """As `Store.watch`."""
         self._listen()
         stamp: Stamp | None = None
@@ -135,51 +136,46 @@ class EmbeddedStore:
             lost: str | None = None
             entries = shown.entries if shown else {}
             try:
-                stamp, found = await self._read(Database.scan_since, prefix, stamp)
-                entries = entries if found is None else found
+                await self._expire()
+                news = await self._read(Database.news, prefix, stamp)
             except OutsideError as error:
-                lost = error.message
+                lost, self._seen = error.message, None  # the next tick calls again
+            else:
+                stamp, self._soonest_us = news.stamp, news.soonest_us
+                entries = entries if news.entries is None else news.entries
             now = Watched(entries, lost)
             is_still_lost = lost is not None and shown is not None and shown.lost is not None
             if now != shown and not is_still_lost:
                 shown = now
                 yield now
-            await self._called(called)
+            await self._wake.after(called)
 
     def _listen(self) -> None:
-        if not self._is_listening and not self._is_closed:
-            self._is_listening = True
+        if self._timer is None and not self._is_closed:
             self._bell.listen(self._call)
+            self._tick()
 
     def _call(self) -> None:
         self._wake.set(self._wake.value + 1)
 
-    async def _called(self, version: int) -> None:
-        """Return once there may be news since the cell's `version`."""
-        while self._wake.version <= version:
-            try:
-                async with asyncio.timeout(TICK_SECONDS):
-                    await self._wake.after(version)
-            except TimeoutError:
-                await self._tick()
+    def _tick(self) -> None:
+        """Look for news that no bell told of; one look serves all watches of this store.
 
-    async def _tick(self) -> None:
-        """Look for news that no bell told of; one look serves all watches of this store."""
-        now = asyncio.get_running_loop().time()
-        if now - self._ticked < TICK_SECONDS / 2:
-            return
-        self._ticked = now
+        A plain timer and no thread: at rest this is all that a watching process does.
+        """
         try:
-            stamp, is_due = await self._read(Database.pulse)
-            if is_due:
-                await self._write(_expire, self._bell)
+            seen: Stamp | None = self._sentinel.data_version()
         except OutsideError:
-            self._stamp = None
-            self._call()  # each watch finds out for itself
-            return
-        if stamp != self._stamp:
-            self._stamp = stamp
+            seen = None
+        if seen is None or seen != self._seen or self._sentinel.is_due(self._soonest_us):
             self._call()
+        self._seen = seen
+        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    async def _expire(self) -> None:
+        if self._sentinel.is_due(self._soonest_us):
+            self._soonest_us = None
+            await self._write(_expire, self._bell)
 
     async def _open(self) -> None:
         # SQLite does not wait for a lock while it turns a new file to WAL: others that open it
@@ -193,11 +189,15 @@ class EmbeddedStore:
         else:
             await self._write(Database.open, create=True)
         await self._read(Database.open, create=False)
+        await self._read(lambda _: self._sentinel.open(create=False))
 
     async def _close(self) -> None:
         self._is_closed = True
         self._call()
         self._bell.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sentinel.close()
         await self._reader.close()
         await self._writer.close()
 
