@@ -25,6 +25,7 @@ from mesh.compiler.view import Route, Share, View, VirtualService
 from mesh.model.catalog import Health
 from mesh.model.policy import (
     Algorithm,
+    Filters,
     HTTPMatch,
     Kind,
     Target,
@@ -56,8 +57,6 @@ def outbound(view: View) -> Generated:
         json={
             "name": OUTBOUND_ROUTES,
             "virtual_hosts": [*hosts, _unknown_host(view)],
-            # A backend's filters come after its rule's, and so have the last word.
-            "most_specific_header_mutations_wins": True,
             "response_headers_to_remove": [FAILURE_HEADER],
         },
         sources=tuple(sorted(sources)),
@@ -68,7 +67,6 @@ def outbound(view: View) -> Generated:
 def inbound(view: View) -> Generated:
     """The routes to the application: everything, with no limit of time of its own."""
     everything = {
-        # The empty prefix matches `OPTIONS *` too.
         "match": {"prefix": ""},
         "route": {"cluster": APP_CLUSTER, "timeout": "0s", **_UPGRADES},
     }
@@ -90,7 +88,8 @@ def _virtual_host(view: View, service: VirtualService) -> JSON:
     domains = [domain for host in service.hosts for domain in (host, f"{host}:{service.port}")]
     routes = [each for route in service.routes for each in _routes(view, service, route)]
     nothing = {
-        "match": {"prefix": "/"},
+        # The empty prefix matches `OPTIONS *` too.
+        "match": {"prefix": ""},
         **_answer(404, "no-route", f"no route of {service.target.service} matches this request"),
     }
     return {
@@ -114,15 +113,15 @@ def _routes(view: View, service: VirtualService, route: Route) -> Iterator[JSON]
     """One route; for a redirect to the request's own host perhaps one more for each host."""
     common: JSON = {"name": route.rule} if route.rule else {}
     common["match"] = _match(route.match)
-    common |= headers.modifications(route.filters)
     redirect = route.filters.redirect
     if redirect is not None:
+        common |= headers.modifications(route.filters)
         for host, action in redirects.actions(redirect, service, route.match.path):
             wanted = [*common["match"].get("headers", ()), *host]
             match = common["match"] | ({"headers": wanted} if wanted else {})
             yield common | {"match": match, "redirect": action}
     elif any(share.destination for share in _live(route)):
-        yield common | {"route": _forward(view, route)}
+        yield common | _forward(view, route)
     else:
         yield common | _answer(500, _NO_BACKEND, "this route has no backend to send to")
 
@@ -152,34 +151,40 @@ def _live(route: Route) -> tuple[Share, ...]:
 
 
 def _forward(view: View, route: Route) -> JSON:
-    """The RouteAction: where to, how long, how often, and as which URL."""
-    action: JSON = _clusters(view, route) | _times(view, route) | _UPGRADES
+    """Where to, how often, how long, as which URL, and with which headers."""
+    clusters, modifications = _clusters(view, route)
+    action = clusters | _times(view, route) | _UPGRADES
     rewrite = route.filters.rewrite
     if rewrite is not None and rewrite.hostname is not None:
         action["host_rewrite_literal"] = rewrite.hostname
     if rewrite is not None and rewrite.path is not None:
         action["regex_rewrite"] = paths.rewrite(rewrite.path, route.match.path)
-    return action
+    return {"route": action, **modifications}
 
 
-def _clusters(view: View, route: Route) -> JSON:
+def _clusters(view: View, route: Route) -> tuple[JSON, JSON]:
+    """The cluster or the weighted clusters, and the header fields of the route as a whole."""
     shares = _live(route)
-    if len(shares) == 1 and shares[0].destination is not None:
-        entry = _share(view, shares[0])
-        if entry.keys() == {"name", "weight"}:
-            return {"cluster": entry["name"]}
-    clusters = {"weighted_clusters": {"clusters": [_share(view, share) for share in shares]}}
-    if all(share.destination is not None for share in shares):
-        return clusters
-    # A vanished backend's share names a cluster that never exists.
-    return clusters | {"cluster_not_found_response_code": "INTERNAL_SERVER_ERROR"}
+    if len(shares) == 1 and (only := shares[0].destination) is not None:
+        both = (route.filters, shares[0].filters)
+        fields = headers.modifications(*both, strip=_foreign(view, only))
+        return {"cluster": cluster_name(only)}, fields
+    apart = any(each.filters.request_headers or each.filters.response_headers for each in shares)
+    outer = (route.filters,) if apart else ()
+    entries = [_entry(view, share, outer) for share in shares]
+    clusters: JSON = {"weighted_clusters": {"clusters": entries}}
+    if any(share.destination is None for share in shares):
+        # A vanished backend's share names a cluster that never exists.
+        clusters["cluster_not_found_response_code"] = "INTERNAL_SERVER_ERROR"
+    return clusters, {} if apart else headers.modifications(route.filters)
 
 
-def _share(view: View, share: Share) -> JSON:
+def _entry(view: View, share: Share, outer: tuple[Filters, ...]) -> JSON:
     if share.destination is None:
         return {"name": _NO_BACKEND, "weight": share.weight}
     entry = {"name": cluster_name(share.destination), "weight": share.weight}
-    return entry | headers.modifications(share.filters, strip=_foreign(view, share.destination))
+    strip = _foreign(view, share.destination)
+    return entry | headers.modifications(*outer, share.filters, strip=strip)
 
 
 def _foreign(view: View, target: Target) -> list[str]:
