@@ -162,4 +162,5 @@ async def _version(store: Store, key: str) -> int:
 def _pause(attempt: int) -> timedelta:
     """Exponential, capped, spread: rivals do not meet again."""
     spread: float = random.uniform(0.5, 1)  # noqa: S311 (not a secret)
-    return min(_PAUSE * 2**attempt, _LONGEST_PAUSE) * spread
+    pause: timedelta = min(_PAUSE * 2**attempt, _LONGEST_PAUSE)
+    return pause * spread

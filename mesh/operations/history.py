@@ -48,7 +48,7 @@ async def plan_rollback(store: Store, number: int, source: str | None) -> tuple[
         InvalidDocuments: a document of the source belongs to another one today.
     """
     state = await read_state(store)
-    _, past = await read_revision(store, number, state)
+    past = (await read_revision(store, number, state))[1] if number else {}
     plan = restore(state.manifest, past, base=state.number, change=state.change, source=source)
     # The plan carries what it brings back: the old revision may be collected before it commits.
     digests = {change.after.digest for change in plan.changes if change.after is not None}

@@ -53,6 +53,15 @@ def instance(service: ServiceName, id: str, part: str) -> str:
     return f"{instances(service)}{id}/{part}"
 
 
+def parse_instance(key: str) -> tuple[ServiceName, str, str] | None:
+    """The service, the id and the part of a key that `instance` built; None for any other."""
+    match key.removeprefix(INSTANCES).split("/") if key.startswith(INSTANCES) else []:
+        case [namespace, name, id, part]:
+            return ServiceName(namespace, name), id, part
+        case _:
+            return None
+
+
 def sidecar(id: str, part: str) -> str:
     """The key of a sidecar's `STATUS` or `ALIVE`."""
     return f"{SIDECARS}{id}/{part}"

@@ -9,6 +9,7 @@ and `plan` tells by them which sidecars a change touches.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Kind, PolicyKey, Target
@@ -83,7 +84,9 @@ class Scopes:
         """The services that answer to a name here: declared, admitted, and views of those."""
         found: set[Target] = set()
         if _key(own) in self._manifest:
-            found.update(self._manifest[_key(own)].uses)
+            for declared in self._manifest[_key(own)].uses:
+                # The document does not say of which kind its dependency is.
+                found |= {replace(declared, kind=kind) for kind in _SERVICES}
         for entry in admitting:
             for target in entry.targets:
                 found |= self._standing_for(target)

@@ -1,0 +1,142 @@
+"""Applying: one plan, one revision, and the sidecars that follow it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from mesh.errors import InputError, MeshError
+from mesh.operations.acceptance import Acceptance, Progress, wait
+from mesh.operations.collect import collect
+from mesh.operations.commit import Note, commit, stale
+from mesh.operations.history import plan_rollback
+from mesh.operations.plan import Prepared, with_impact
+from mesh.operations.provenance import author
+from mesh.operations.state import read_state
+from mesh.planning.plan_file import is_plan_file, read_plan
+from mesh.ports import Clock, Store
+
+MAX_PLAN_BYTES = 1 << 30
+DEFAULT_SOURCE = "main"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How to apply. `within is None`: do not wait for the sidecars."""
+
+    message: str = ""
+    within: timedelta | None = None
+    rollback_on_reject: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a plan: `revision` is head now. `unchanged`: there was nothing to do.
+
+    `restored` is the revision whose content was brought back because a sidecar rejected the
+    plan's; `refused` is then the number of the one that was taken back.
+    """
+
+    revision: int
+    unchanged: bool = False
+    acceptance: Acceptance = field(default_factory=Acceptance)
+    restored: int | None = None
+    refused: int | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every sidecar concerned runs what was asked for."""
+        return self.restored is None and self.acceptance.is_complete
+
+
+async def load_plan(store: Store, file: Path) -> Prepared:
+    """The plan in a file, ready to apply.
+
+    Raises:
+        InputError: the file is damaged, or no plan.
+        StalePlan: head moved since the plan was made.
+    """
+    plan = read_plan(await asyncio.to_thread(_read, file))
+    state = await read_state(store)
+    if (plan.base, plan.base_change) != (state.number, state.change):
+        raise stale(plan.base, state.head)
+    return await with_impact(store, plan, state)
+
+
+def names_plan_file(path: str) -> bool:
+    """Whether the path is a plan file, by its first bytes. Blocks."""
+    file = Path(path)
+    try:
+        if not file.is_file():
+            return False
+        with file.open("rb") as stream:
+            return is_plan_file(stream.read(64))
+    except OSError:
+        return False
+
+
+async def apply(
+    store: Store, clock: Clock, prepared: Prepared, terms: Terms, progress: Progress
+) -> Outcome:
+    """Commit a plan and follow the sidecars that it concerns.
+
+    Raises:
+        StalePlan: head moved; nothing was written.
+        OutcomeUnknown: the store fell silent during the commit.
+    """
+    plan = prepared.plan
+    if not plan.changes:
+        return Outcome(revision=plan.base, unchanged=True)
+    note = Note(
+        author=await asyncio.to_thread(author),
+        message=terms.message,
+        source=plan.source or "*",
+    )
+    revision = await commit(store, clock, prepared.state, plan, note)
+    await _collect(store)
+    acceptance = Acceptance()
+    if terms.within is not None:
+        ids = {status.id for status in prepared.impact}
+        acceptance = await wait(store, ids, revision.number, terms.within, progress)
+    if acceptance.rejected and terms.rollback_on_reject:
+        return await _take_back(store, clock, plan.base, revision.number, acceptance)
+    return Outcome(revision=revision.number, acceptance=acceptance)
+
+
+async def _take_back(
+    store: Store, clock: Clock, base: int, refused: int, acceptance: Acceptance
+) -> Outcome:
+    """Bring back the content of `base`; only if head is still the revision that was refused.
+
+    Raises:
+        StalePlan: somebody committed meanwhile; their revision stays.
+    """
+    plan, state = await plan_rollback(store, base, None)
+    if state.number != refused:
+        raise stale(refused, state.head)
+    note = Note(
+        author=await asyncio.to_thread(author),
+        message=f"roll back to {base}: a sidecar rejected {refused}",
+        source="*",
+    )
+    revision = await commit(store, clock, state, plan, note)
+    return Outcome(revision=revision.number, acceptance=acceptance, restored=base, refused=refused)
+
+
+async def _collect(store: Store) -> None:
+    """Clean up behind the commit; a store that fails now fails nobody: the next apply does it."""
+    try:
+        await collect(store)
+    except MeshError:
+        return
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_PLAN_BYTES + 1)
+    except OSError as error:
+        raise InputError(f'the plan file "{file}" cannot be read: {error.strerror}') from error
+    if len(data) > MAX_PLAN_BYTES:
+        raise InputError(f'the plan file "{file}" is larger than {MAX_PLAN_BYTES} bytes')
+    return data
