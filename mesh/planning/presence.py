@@ -51,8 +51,9 @@ def observe(
 ) -> Presence:
     """What to use after an answer, or after the same answer some time later.
 
-    `silent` are ids of instances whose registration ran out. `is_orderly`: an empty answer came by ordinary
-    deregistrations, as far as the source can tell; any other is held for `EMPTY_GRACE_SECONDS`.
+    `silent` are ids of instances whose registration ran out. `is_orderly`: an empty answer came
+    by ordinary deregistrations, as far as the source can tell; any other is held for
+    `EMPTY_GRACE_SECONDS`.
     """
     answer = sorted(found, key=lambda endpoint: endpoint.id)
     if not answer and before.endpoints and (before.is_held or not is_orderly):
