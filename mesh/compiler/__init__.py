@@ -1,1 +1,1 @@
-"""The back end: view -> xDS."""
+"""The back end: policies, catalog and placement -> view -> xDS."""

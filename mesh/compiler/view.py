@@ -148,3 +148,8 @@ class View:
     )
     svid: SVID | None = None
     bundle: TrustBundle | None = None
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether it can prove who it is and verify others; without, nobody may call it."""
+        return self.svid is not None and self.bundle is not None
