@@ -27,7 +27,7 @@ from mesh.compiler.view import View
 from mesh.errors import MeshError
 from mesh.model.snapshot import Resource, ResourceType, Snapshot
 
-_MESSAGES: Final[dict[ResourceType, type[Message]]] = {
+MESSAGES: Final[dict[ResourceType, type[Message]]] = {
     ResourceType.SECRET: Secret,
     ResourceType.CLUSTER: Cluster,
     ResourceType.ENDPOINTS: ClusterLoadAssignment,
@@ -98,7 +98,7 @@ class Assembler:
             if generated.type is ResourceType.ROUTE:
                 return self._routes(generated)
             key = (generated.type, generated.name)
-            return self._parsed(key, generated.json, _MESSAGES[generated.type])
+            return self._parsed(key, generated.json, MESSAGES[generated.type])
         except ParseError as error:
             kind = generated.type.name.lower()
             raise MeshError(f'generated {kind} "{generated.name}" is malformed: {error}') from error
@@ -107,11 +107,12 @@ class Assembler:
         """A route configuration, host by host: it is the one resource that grows with the scope."""
         fields = dict(generated.json)
         hosts = fields.pop("virtual_hosts", ())
-        message = RouteConfiguration()
-        ParseDict(fields, message)
+        configuration = RouteConfiguration()
+        ParseDict(fields, configuration)
         for host in hosts:
             key = (generated.type, generated.name, host["name"])
-            message.virtual_hosts.append(self._parsed(key, host, VirtualHost))
+            configuration.virtual_hosts.append(self._parsed(key, host, VirtualHost))
+        message: Message = configuration
         return message
 
     def _parsed(self, key: tuple[str, ...], content: JSON, kind: type[Message]) -> Message:
@@ -119,7 +120,9 @@ class Assembler:
         digest = hashlib.sha256(_text(content)).digest()
         known = self._parts.get(key)
         if known is None or known[0] != digest:
-            known = (digest, ParseDict(content, kind()))
+            message = kind()
+            ParseDict(content, message)
+            known = (digest, message)
         self._used[key] = known
         return known[1]
 
