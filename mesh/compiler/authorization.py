@@ -37,6 +37,9 @@ HTTP_ACCESS: Final = "access"
 TCP_ACCESS: Final = "access-tcp"
 """The extension configuration that decides TCP connections."""
 
+EXTERNAL_ACCESS: Final = "external-access"
+"""The outbound filter that decides calls of ExternalServices; off unless a route turns it on."""
+
 HTTP_RBAC: Final = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC"
 NETWORK_RBAC: Final = "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC"
 ROUTE_RBAC: Final = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
@@ -74,6 +77,8 @@ def outbound(view: View, target: Target) -> JSON | None:
     ]
     conditions = [(_name(policy, rule), rule.action, _operations(rule)) for policy, rule in rules]
     body = _rbac(conditions, view.access_default, _paths_guard(rule for _, rule in rules))
+    if not body["rules"]["policies"] and "shadow_rules" not in body:
+        return None
     return {"@type": ROUTE_RBAC, "rbac": body}
 
 

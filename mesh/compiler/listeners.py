@@ -35,9 +35,6 @@ _STREAMS: Final = 100
 _STREAM_WINDOW_BYTES: Final = 64 * 1024
 _HANDSHAKE: Final = timedelta(seconds=10)
 
-EXTERNAL_ACCESS: Final = "external-access"
-"""The filter that decides calls of ExternalServices, off unless a route turns it on."""
-
 
 def listeners(view: View) -> list[Generated]:
     """The outbound listener, one for each TCP upstream, and the inbound one.
@@ -186,7 +183,7 @@ def _strip() -> JSON:
 def _external_access() -> JSON:
     """Refuses everything if it were on by itself: only a route's own rules let anything pass."""
     body = {"@type": authorization.HTTP_RBAC, "rules": {"action": "ALLOW"}}
-    return {"name": EXTERNAL_ACCESS, "typed_config": body, "disabled": True}
+    return {"name": authorization.EXTERNAL_ACCESS, "typed_config": body, "disabled": True}
 
 
 def _router() -> JSON:
