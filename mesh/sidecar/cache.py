@@ -85,7 +85,8 @@ class Cache:
         if catalog is not None:
             self._write(_CATALOG, catalog, lambda: write_catalog(catalog))
         certificate = (known.svid, known.bundle)
-        self._write(_CERTIFICATE, certificate, lambda: write_certificate(*certificate))
+        if any(certificate):
+            self._write(_CERTIFICATE, certificate, lambda: write_certificate(*certificate))
 
     def _write(self, name: str, value: object, document: Callable[[], JSON]) -> None:
         if name in self._saved and self._saved[name] == value:

@@ -32,12 +32,10 @@ class CatalogSource:
     remembered.
     """
 
-    def __init__(
-        self, discovery: Discovery, clock: Clock, remembered: Catalog | None = None
-    ) -> None:
+    def __init__(self, discovery: Discovery, clock: Clock) -> None:
         self._discovery = discovery
         self._clock = clock
-        self._remembered = remembered or Catalog()
+        self._remembered = Catalog()
         self._watches: list[_Watch] = []
         self._outage = Outage("discovery")
         self._wake = asyncio.Event()
@@ -49,6 +47,15 @@ class CatalogSource:
         known = self.newest.value
         named = bool(known.names) or any(w.interest.names and w.answer for w in self._watches)
         return interest.services <= known.endpoints.keys() and (named or not interest.names)
+
+    def recall(self, catalog: Catalog) -> None:
+        """Take what was remembered, for what discovery has not answered for yet."""
+        self._remembered = catalog
+        interest = self.interest.value
+        if interest is None:
+            self.newest.set(catalog)
+        else:
+            self._publish(interest)
 
     async def run(self) -> None:
         """Follow until cancelled."""

@@ -4,13 +4,14 @@ The key is made here and never leaves this process but for the cache file and En
 """
 
 import random
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import structlog
 
 from mesh.ca import chain, request, rotation
 from mesh.latest import Latest
-from mesh.model.identity import SVID, Identity, ServiceName
+from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
 from mesh.model.policy import Mesh
 from mesh.ports import Clock, Issuer
 from mesh.sidecar.policies import Scope
@@ -23,10 +24,36 @@ _LONGEST_WAIT = timedelta(minutes=1)
 _log = structlog.get_logger(__name__)
 
 
+class MeshIssuer:
+    """The `Issuer` of the trust domain that the Mesh document in `scope` names."""
+
+    def __init__(self, make: Callable[[str], Issuer], scope: Latest[Scope | None]) -> None:
+        self._make = make
+        self._scope = scope
+        self._made: dict[str, Issuer] = {}
+
+    async def issue(self, identity: Identity, csr_pem: bytes, lifetime: timedelta) -> bytes:
+        """As `Issuer.issue`."""
+        return await self._of(identity.trust_domain).issue(identity, csr_pem, lifetime)
+
+    async def bundle(self) -> TrustBundle:
+        """As `Issuer.bundle`; waits for the mesh's first revision."""
+        async for scope in self._scope.changes():
+            if scope is not None and scope.head is not None:
+                return await self._of(scope.mesh.trust_domain).bundle()
+        raise AssertionError("a cell never ends")
+
+    def _of(self, trust_domain: str) -> Issuer:
+        if trust_domain not in self._made:
+            self._made[trust_domain] = self._make(trust_domain)
+        return self._made[trust_domain]
+
+
 class CertificateKeeper:
     """The certificate of `service` in `newest`, as the Mesh document in `scope` asks for it.
 
-    A remembered one is used until its renewal is due. None until there is one.
+    A remembered one is used until its renewal is due. None until there is one, and none is asked
+    for before the mesh has a first revision: that says which trust domain it is.
     """
 
     def __init__(
@@ -46,10 +73,16 @@ class CertificateKeeper:
         self._outage = Outage("certificate authority")
         self.newest: Latest[SVID | None] = Latest(remembered)
 
-    @property
-    def trouble(self) -> str | None:
-        """Why there is no fresh certificate, while there is none."""
-        return self._outage.reason
+    def trouble(self, now: datetime) -> str | None:
+        """Why there is no certificate as asked for, or not for long; None while all is well."""
+        reason, svid, scope = self._outage.reason, self.newest.value, self._scope.value
+        if reason is None or scope is None:
+            return None
+        if svid is not None and svid.identity == self._identity(scope.mesh):
+            left = svid.not_after - now
+            if left > (svid.not_after - svid.not_before) / 5:
+                return None
+        return f"no certificate: {reason}"
 
     async def run(self) -> None:
         """Keep it until cancelled."""
@@ -57,7 +90,7 @@ class CertificateKeeper:
             version = self._scope.version
             scope = self._scope.value
             wait = _LONGEST_WAIT
-            if scope is not None:
+            if scope is not None and scope.head is not None:
                 wait = min(self._until_due(scope.mesh), wait)
                 if wait <= timedelta():
                     await until_done(self._clock, self._outage, self._renew)

@@ -57,19 +57,28 @@ class PolicySource:
     None until something is known.
     """
 
-    def __init__(self, store: Store, service: ServiceName, known: Scope | None = None) -> None:
+    def __init__(self, store: Store, service: ServiceName) -> None:
         self._store = store
         self._service = service
         self._parts: dict[str, Part] = {}
-        self._policies: dict[str, Policy] = {
-            applied.entry.digest: applied.policy
-            for applied in (known.policies.values() if known else ())
-        }
-        self._objects: dict[str, bytes] = dict(known.objects) if known else {}
+        self._policies: dict[str, Policy] = {}
+        self._objects: dict[str, bytes] = {}
         self._head: Latest[bytes | None] = Latest(None)  # None: not read yet; empty: no revision
         self._outage = Outage("store")
-        self.newest: Latest[Scope | None] = Latest(known)
-        self.lost: Latest[str | None] = Latest(None)
+        self.newest: Latest[Scope | None] = Latest(None)
+        self._reading = Outage("policies")
+
+    @property
+    def trouble(self) -> str | None:
+        """Why `newest` may be old, while it may."""
+        return self._outage.reason or self._reading.reason
+
+    def recall(self, scope: Scope) -> None:
+        """Take what was remembered, unless the store has answered already."""
+        if self.newest.value is None:
+            self._policies = {a.entry.digest: a.policy for a in scope.policies.values()}
+            self._objects = dict(scope.objects)
+            self.newest.set(scope)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -86,10 +95,9 @@ class PolicySource:
                     self._outage.recovered()
                     entry = watched.entries.get(keyspace.HEAD)
                     self._head.set(entry.value if entry else b"")
-                self.lost.set(watched.lost)
 
     async def _read_newest(self) -> None:
-        outage, backoff = Outage("policies"), Backoff()
+        outage, backoff = self._reading, Backoff()
         version = 0
         while True:
             data = await self._head.after(version)

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 
 class Registration:
     """Registers `endpoint` once `is_serving` and the application at `app` both say yes; from then
-    on an unhealthy one stays listed and out of use. `first` is set after the first registration.
+    on an unhealthy one stays listed and out of use. `tried` is set after the first attempt.
     """
 
     def __init__(
@@ -42,7 +42,9 @@ class Registration:
         self._said: Health | None = None
         self._renewed = 0.0
         self._outage = Outage("registration")
-        self.first = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._has_left = False
+        self.tried = asyncio.Event()
 
     async def run(self) -> None:
         """Probe each second and register until cancelled."""
@@ -56,16 +58,23 @@ class Registration:
         """Whether somebody accepts TCP connections where the application shall be."""
         return await _accepts(self._app)
 
+    @property
+    def is_registered(self) -> bool:
+        """Whether the instance is listed, by what discovery answered last."""
+        return self._said is not None
+
     async def withdraw(self) -> bool:
-        """Take the instance out at once; whether it had been registered.
+        """Take the instance out at once, for good; whether it had been registered.
 
         Raises:
             OutsideError: discovery is out of reach; the registration will run out.
         """
-        if self._said is None:
-            return False
-        await self._discovery.deregister(self._endpoint)
-        self._said = None
+        self._has_left = True
+        async with self._lock:  # after a registration that is under way
+            if self._said is None:
+                return False
+            await self._discovery.deregister(self._endpoint)
+            self._said = None
         _log.info("deregistered", service=str(self._endpoint.service), id=self._endpoint.id)
         return True
 
@@ -77,16 +86,20 @@ class Registration:
         now = self._clock.monotonic()
         if health is self._said and now - self._renewed < RENEWAL.total_seconds():
             return
-        try:
-            await self._discovery.register(replace(self._endpoint, health=health), ttl=TTL)
-        except MeshError as error:
-            self._outage.failed(error.message)
-            return
+        async with self._lock:
+            if self._has_left:
+                return
+            try:
+                await self._discovery.register(replace(self._endpoint, health=health), ttl=TTL)
+            except MeshError as error:
+                self._outage.failed(error.message)
+                return
+            finally:
+                self.tried.set()
+            if health is not self._said:
+                _log.info("registered", service=str(self._endpoint.service), health=health.value)
+            self._said, self._renewed = health, now
         self._outage.recovered()
-        if health is not self._said:
-            _log.info("registered", service=str(self._endpoint.service), health=health.value)
-        self._said, self._renewed = health, now
-        self.first.set()
 
 
 async def _accepts(address: Address) -> bool:

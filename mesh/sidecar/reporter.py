@@ -48,6 +48,8 @@ class Reporter:
         self._renewed = 0.0
         self._written: SidecarStatus | None = None
         self._outage = Outage("status reports")
+        self._lock = asyncio.Lock()
+        self._has_left = False
 
     def changed(self) -> None:
         """There is something new to say."""
@@ -58,7 +60,9 @@ class Reporter:
         while True:
             self._wake.clear()
             try:
-                await self._report()
+                async with self._lock:
+                    if not self._has_left:
+                        await self._report()
             except MeshError as error:
                 self._outage.failed(error.message)
                 if isinstance(error, LeaseLost):
@@ -74,10 +78,12 @@ class Reporter:
         Raises:
             OutsideError: the store is out of reach; the lease will run out.
         """
-        if self._lease is not None:
-            keys = (self._status_key, self._alive_key)
-            await self._store.commit(Transaction(deletes=keys))
-            self._lease = None
+        self._has_left = True
+        async with self._lock:  # after a report that is under way
+            if self._lease is not None:
+                keys = (self._status_key, self._alive_key)
+                await self._store.commit(Transaction(deletes=keys))
+                self._lease = None
 
     async def _report(self) -> None:
         now = self._clock.now()

@@ -52,13 +52,13 @@ class Outage:
     def failed(self, reason: str) -> None:
         """Note a failure; the first is logged."""
         if self._reason is None:
-            _log.warning("lost, serving on with the last known state", of=self._what, reason=reason)
+            _log.warning("out of reach, trying on", what=self._what, reason=reason)
         self._reason = reason
 
     def recovered(self) -> None:
         """Note a success; the first after a failure is logged."""
         if self._reason is not None:
-            _log.info("back", of=self._what)
+            _log.info("in reach again", what=self._what)
         self._reason = None
 
 

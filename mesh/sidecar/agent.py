@@ -1,0 +1,336 @@
+"""The agent beside one Envoy: all of its tasks in one group, its start and its end.
+
+    reach            store and discovery, entered as soon as they answer
+    follow_head      policies in scope as head moves
+    follow_catalog   instances of what they name
+    follow_trust     the trust bundle, published and watched
+    keep_certificate asked for, renewed
+    reconcile        any of these changed -> snapshot -> Envoy
+    serve_ads        delta xDS on a Unix socket
+    supervise_envoy  adopt or start, restart
+    register         the instance, healthy while Envoy and the application are
+    report           status under a lease
+    remember         the last good state on disk
+
+Nothing at the start waits for a server when something is remembered. At the end the instance
+leaves discovery first, so that its callers have turned away when Envoy drains.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import structlog
+
+from mesh.errors import MeshError
+from mesh.latest import Latest
+from mesh.model.catalog import Endpoint
+from mesh.model.status import SidecarStatus
+from mesh.ports import Acknowledged
+from mesh.sidecar import place as places
+from mesh.sidecar.addresses import advertised
+from mesh.sidecar.catalog import CatalogSource
+from mesh.sidecar.certificates import CertificateKeeper, MeshIssuer
+from mesh.sidecar.late import LateDiscovery, LateStore
+from mesh.sidecar.options import SidecarOptions
+from mesh.sidecar.place import Place
+from mesh.sidecar.policies import PolicySource
+from mesh.sidecar.ports import Ready, SidecarPorts
+from mesh.sidecar.reconciler import Inputs, Reconciler
+from mesh.sidecar.registration import Registration
+from mesh.sidecar.remembered import Remembered
+from mesh.sidecar.reporter import Reporter
+from mesh.sidecar.retry import forever
+from mesh.sidecar.standing import Standing
+from mesh.sidecar.trust import TrustSource
+from mesh.sidecar.waiting import newer_within, set_within
+
+# How long open requests may take to finish when the sidecar ends; docker and systemd kill later.
+DRAIN = timedelta(seconds=8)
+# From a deregistration to the moment when callers' Envoys have it: a watch, at most one interval
+# of reconciling, a push.
+_PROPAGATION = timedelta(milliseconds=300)
+# The same for a registration: who reads "ready" may call at once.
+_ARRIVAL = timedelta(milliseconds=150)
+# An adopted Envoy serves already: what the store says now is better than what was remembered.
+_ADOPTION_PATIENCE = timedelta(seconds=1)
+# A store that is there answers in milliseconds; one that is not must not hold up a cold start.
+_START_PATIENCE = timedelta(milliseconds=300)
+_CACHE_INTERVAL = timedelta(seconds=1)
+_STEP = timedelta(seconds=2)
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+async def run(
+    options: SidecarOptions,
+    ports: SidecarPorts,
+    on_ready: Callable[[Ready], None],
+    stop: asyncio.Event,
+) -> None:
+    """Run a sidecar until `stop` is set, then deregister, drain and end it.
+
+    `on_ready` is called once, when it serves. Cancelling leaves Envoy running, for the next agent
+    to adopt.
+
+    Raises:
+        Conflict: another agent holds the id.
+        PortInUse: somebody else listens on an address that was asked for.
+        OutsideError: the state folder or Envoy cannot be used.
+    """
+    place = await places.take(options, ports)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            sidecar = Sidecar(options, ports, place)
+            running = tasks.create_task(sidecar.run(on_ready))
+            await stop.wait()
+            await sidecar.end()
+            running.cancel()
+    except BaseExceptionGroup as group:
+        raise _told(group) from group
+    finally:
+        place.folder.close()
+
+
+def _told(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one thing to tell the user, where it is an error of ours; else all of it."""
+    found: BaseException | None = group.subgroup(MeshError)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found or group
+
+
+class Sidecar:
+    """One sidecar's tasks, and what they share."""
+
+    def __init__(self, options: SidecarOptions, ports: SidecarPorts, place: Place) -> None:
+        self._clock = clock = ports.clock
+        self._place = place
+        self._service = service = options.service
+        self._store = LateStore(ports.store, clock)
+        self._discovery = LateDiscovery(lambda: ports.discovery(self._store), clock)
+        self._policies = PolicySource(self._store, service)
+        self._catalog = CatalogSource(self._discovery, clock)
+        issuer = MeshIssuer(ports.issuer, self._policies.newest)
+        remembered = place.remembered
+        self._trust = TrustSource(self._store, issuer, clock, remembered.bundle)
+        self._certificates = CertificateKeeper(
+            issuer, clock, service, self._policies.newest, remembered.svid
+        )
+        self._server = ports.configuration_server(place.folder.ads_socket)
+        self._inputs = Inputs(
+            scope=self._policies.newest,
+            catalog=self._catalog,
+            svid=self._certificates.newest,
+            bundle=self._trust.newest,
+        )
+        self._reconciler = Reconciler(
+            self._inputs, self._server, clock, place.placement, place.upstreams
+        )
+        self._acknowledged: Latest[Acknowledged] = Latest(Acknowledged())
+        self._standing: Latest[Standing] = Latest(Standing())
+        self._serving = asyncio.Event()
+        self._announced = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._reporter = Reporter(
+            self._store, clock, id=place.folder.id, owner=place.owner, describe=self._describe
+        )
+        self._registration = self._registration_of(options)
+
+    async def run(self, on_ready: Callable[[Ready], None]) -> None:
+        """Every task of the sidecar; runs until cancelled."""
+        surviving: dict[str, Callable[[], Awaitable[None]]] = {
+            "follow head": self._policies.run,
+            "follow catalog": self._catalog.run,
+            "follow trust": self._trust.run,
+            "keep certificate": self._certificates.run,
+            "reconcile": self._reconciler.run,
+            "register": self._register,
+            "report": self._reporter.run,
+            "remember": self._remember,
+        }
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._store.hold())
+            tasks.create_task(self._discovery.hold())
+            tasks.create_task(self._server.run())
+            tasks.create_task(self._place.data_plane.run())
+            for what, attempt in surviving.items():
+                tasks.create_task(forever(self._clock, what, attempt))
+            tasks.create_task(self._recall())
+            tasks.create_task(self._acknowledge())
+            tasks.create_task(self._on(self._reconciler.compiled, self._stand))
+            tasks.create_task(self._on(self._acknowledged, self._stand))
+            tasks.create_task(self._on(self._standing, self._news))
+            tasks.create_task(self._on(self._certificates.newest, self._news))
+            tasks.create_task(self._on(self._trust.newest, self._news))
+            tasks.create_task(self._on(self._catalog.newest, self._news))
+            tasks.create_task(self._announce(on_ready))
+
+    async def end(self) -> None:
+        """Leave: deregister, let callers learn it, drain Envoy, take the report back."""
+        _log.info("ending", id=self._place.folder.id)
+        if self._registration is not None:
+            is_known = self._registration.is_registered
+            await self._step("deregister", self._registration.withdraw(), _STEP)
+            if is_known:
+                await self._clock.sleep(_PROPAGATION)
+        await self._step("drain envoy", self._place.data_plane.drain(DRAIN), DRAIN + 4 * _STEP)
+        await self._step("withdraw the status", self._reporter.withdraw(), _STEP)
+        await self._step("remember", self._save(), _STEP)
+        _log.info("ended", id=self._place.folder.id)
+
+    async def _step(self, what: str, work: Awaitable[object], limit: timedelta) -> None:
+        """One step of the end: its failure or slowness does not keep the next from happening."""
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
+                await work
+        except (MeshError, TimeoutError) as error:
+            _log.warning("a step of the end failed", step=what, reason=str(error) or "too slow")
+
+    # --- cells to cells ----------------------------------------------------------------------
+
+    async def _on(self, cell: Latest[T], act: Callable[[], None]) -> None:
+        async for _ in cell.changes():
+            act()
+
+    def _stand(self) -> None:
+        compiled, acknowledged = self._reconciler.compiled.value, self._acknowledged.value
+        self._standing.set(self._standing.value.after(compiled, acknowledged))
+
+    def _news(self) -> None:
+        self._reporter.changed()
+        self._changed.set()
+
+    async def _acknowledge(self) -> None:
+        async for acknowledged in self._server.acknowledgements():
+            self._acknowledged.set(acknowledged)
+
+    # --- start -------------------------------------------------------------------------------
+
+    async def _recall(self) -> None:
+        """Fall back on what was remembered where the servers do not answer at once."""
+        remembered = self._place.remembered
+        patience = _ADOPTION_PATIENCE if self._place.is_adopting else _START_PATIENCE
+        if await newer_within(self._policies.newest, 0, patience):
+            return
+        if remembered.catalog is not None:
+            self._catalog.recall(remembered.catalog)
+        if remembered.scope is not None:
+            _log.warning("serving from the cache", revision=remembered.scope.revision)
+            self._policies.recall(remembered.scope)
+        else:
+            _log.warning("waiting for the store: nothing is remembered here")
+
+    async def _announce(self, on_ready: Callable[[Ready], None]) -> None:
+        """Say that the sidecar serves; without any revision that is: nothing, as it shall."""
+        await self._place.data_plane.wait_ready()
+        await self._until(lambda now: now.is_serving or self._is_empty(now))
+        is_empty = not self._standing.value.is_serving
+        if is_empty:
+            on_ready(self._ready())
+            await self._until(lambda now: now.is_serving)
+        self._serving.set()
+        await self._arrive()
+        self._announced.set()
+        self._reporter.changed()
+        if not is_empty:
+            on_ready(self._ready())
+
+    def _is_empty(self, standing: Standing) -> bool:
+        scope = self._policies.newest.value
+        return standing.generation > 0 and scope is not None and scope.head is None
+
+    async def _until(self, holds: Callable[[Standing], bool]) -> None:
+        async for standing in self._standing.changes():
+            if holds(standing):
+                return
+
+    async def _arrive(self) -> None:
+        """Give a first registration the moment that callers need to learn of it."""
+        registration = self._registration
+        if registration is None or not await registration.app_accepts():
+            return
+        await set_within(registration.tried, _STEP / 2)
+        if registration.is_registered:
+            await self._clock.sleep(_ARRIVAL)
+
+    def _ready(self) -> Ready:
+        placement = self._place.placement
+        return Ready(
+            id=placement.id,
+            service=placement.service,
+            inbound=placement.inbound,
+            outbound=placement.outbound,
+            upstreams=self._reconciler.compiled.value.upstreams,
+            revision=self._standing.value.revision,
+        )
+
+    # --- discovery, reports, disk ------------------------------------------------------------
+
+    def _registration_of(self, options: SidecarOptions) -> Registration | None:
+        placement = self._place.placement
+        if placement.inbound is None or placement.app is None:
+            return None
+        endpoint = Endpoint(
+            id=placement.id,
+            service=placement.service,
+            address=advertised(placement.inbound, options.advertise),
+            port=placement.inbound.port,
+            meta=dict(options.meta),
+            tags=options.tags,
+        )
+        is_ready = self._place.data_plane.is_ready
+        return Registration(self._discovery, self._clock, endpoint, placement.app, is_ready)
+
+    async def _register(self) -> None:
+        await self._serving.wait()
+        if self._registration is not None:
+            await self._registration.run()
+        await asyncio.Event().wait()
+
+    def _describe(self, now: datetime) -> SidecarStatus:
+        placement, standing = self._place.placement, self._standing.value
+        svid = self._certificates.newest.value
+        troubles = (
+            self._policies.trouble,
+            self._catalog.newest.value.stale,
+            self._certificates.trouble(now),
+        )
+        return SidecarStatus(
+            id=placement.id,
+            service=placement.service,
+            revision=standing.revision if self._announced.is_set() else 0,
+            seen=standing.seen,
+            inbound=placement.inbound,
+            outbound=placement.outbound,
+            upstreams=self._reconciler.compiled.value.upstreams,
+            rejections=standing.rejections,
+            stale="; ".join(trouble for trouble in troubles if trouble) or None,
+            certificate_not_after=svid.not_after if svid else None,
+            sockets=str(self._place.folder.sockets),
+            time=now,
+        )
+
+    async def _remember(self) -> None:
+        while True:
+            await self._changed.wait()
+            await self._clock.sleep(_CACHE_INTERVAL)
+            self._changed.clear()
+            await self._save()
+
+    async def _save(self) -> None:
+        """Keep what is in force: a revision that Envoy refuses in part is not remembered."""
+        standing, scope = self._standing.value, self._policies.newest.value
+        interest = self._catalog.interest.value
+        is_good = scope is not None and standing.revision == scope.revision
+        is_answered = interest is not None and self._catalog.covers(interest)
+        await self._place.cache.save(
+            Remembered(
+                scope=scope if is_good and not standing.rejections else None,
+                catalog=self._catalog.newest.value if is_answered else None,
+                svid=self._certificates.newest.value,
+                bundle=self._trust.newest.value,
+            )
+        )

@@ -1,0 +1,39 @@
+"""What a sidecar is given, and what it says when it serves."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mesh.model.identity import ServiceName
+from mesh.model.policy import Address
+from mesh.ports import Clock, ConfigurationServer, DataPlane, Discovery, Issuer, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarPorts:
+    """The outside world of one sidecar, as makers: nothing may be entered before it starts.
+
+    `store` and `discovery` are made anew for each try to enter them; `discovery` is given a
+    store that needs no entering. `issuer` is made for a trust domain, the configuration server
+    for its Unix socket, the data plane for its private folder and Envoy's bootstrap.
+    """
+
+    clock: Clock
+    store: Callable[[], Store]
+    discovery: Callable[[Store], Discovery]
+    issuer: Callable[[str], Issuer]
+    configuration_server: Callable[[Path], ConfigurationServer]
+    data_plane: Callable[[Path, Mapping[str, Any]], DataPlane]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A sidecar that serves. `inbound` is None for a caller only."""
+
+    id: str
+    service: ServiceName
+    inbound: Address | None
+    outbound: Address
+    upstreams: Mapping[ServiceName, Address] = field(default_factory=dict)
+    revision: int = 0

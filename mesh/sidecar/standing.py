@@ -1,0 +1,66 @@
+"""How far this sidecar is: from what was compiled and what Envoy acknowledged."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mesh.diagnostics import Diagnostic, Position, Severity
+from mesh.model.snapshot import Rejection
+from mesh.ports import Acknowledged
+from mesh.sidecar.reconciler import Compiled
+
+REJECTED = "rejected-by-envoy"
+NOT_COMPILED = "not-compiled"
+_UNKNOWN = Position("(generated)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """`revision` runs in full, `seen` was compiled; `generation` is in force but for what
+    `rejections` names. `is_serving`: the application's listener is in force.
+    """
+
+    revision: int = 0
+    seen: int = 0
+    generation: int = 0
+    is_serving: bool = False
+    rejections: tuple[Diagnostic, ...] = ()
+
+    def after(self, compiled: Compiled, acknowledged: Acknowledged) -> "Standing":
+        """The standing that follows from news of either side."""
+        is_whole = acknowledged.generation > 0 and not acknowledged.rejections
+        in_force = acknowledged.generation >= compiled.generation > 0
+        return Standing(
+            revision=acknowledged.revision if is_whole else self.revision,
+            seen=compiled.revision,
+            generation=acknowledged.generation,
+            is_serving=self.is_serving or (in_force and compiled.has_identity),
+            rejections=(*_diagnostics(acknowledged.rejections), *_failure(compiled)),
+        )
+
+
+def _diagnostics(rejections: Iterable[Rejection]) -> tuple[Diagnostic, ...]:
+    """A rejection at the place of the first document it came from, the others beside it."""
+    return tuple(
+        sorted(
+            Diagnostic(
+                position=rejection.sources[0] if rejection.sources else _UNKNOWN,
+                severity=Severity.ERROR,
+                code=REJECTED,
+                message=f'envoy refuses {_kind(rejection)} "{rejection.name}": {rejection.detail}',
+                hint="the last good configuration of it stays in force",
+                related=tuple((place, "also comes from here") for place in rejection.sources[1:]),
+            )
+            for rejection in rejections
+        )
+    )
+
+
+def _failure(compiled: Compiled) -> tuple[Diagnostic, ...]:
+    if compiled.failure is None:
+        return ()
+    hint = "the last good configuration stays in force; this is a defect of mesh, please report it"
+    return (Diagnostic(_UNKNOWN, Severity.ERROR, NOT_COMPILED, compiled.failure, hint),)
+
+
+def _kind(rejection: Rejection) -> str:
+    return rejection.type.name.lower()
