@@ -9,7 +9,7 @@ from mesh.errors import InputError, MeshError
 from mesh.operations.acceptance import Acceptance, Progress, wait
 from mesh.operations.collect import collect
 from mesh.operations.commit import Note, commit, stale
-from mesh.operations.history import plan_rollback
+from mesh.operations.history import prepare_rollback
 from mesh.operations.plan import Prepared, with_impact
 from mesh.operations.provenance import author
 from mesh.operations.state import read_state
@@ -39,6 +39,7 @@ class Outcome:
 
     revision: int
     unchanged: bool = False
+    waited: bool = True
     acceptance: Acceptance = field(default_factory=Acceptance)
     restored: int | None = None
     refused: int | None = None
@@ -46,7 +47,7 @@ class Outcome:
     @property
     def is_done(self) -> bool:
         """Whether every sidecar concerned runs what was asked for."""
-        return self.restored is None and self.acceptance.is_complete
+        return self.restored is None and (self.acceptance.is_complete or not self.waited)
 
 
 async def load_plan(store: Store, file: Path) -> Prepared:
@@ -94,10 +95,11 @@ async def apply(
     )
     revision = await commit(store, clock, prepared.state, plan, note)
     await _collect(store)
-    acceptance = Acceptance()
-    if terms.within is not None:
-        ids = {status.id for status in prepared.impact}
-        acceptance = await wait(store, ids, revision.number, terms.within, progress)
+    ids = tuple(status.id for status in prepared.impact)
+    if terms.within is None:
+        acceptance = Acceptance(pending=ids)
+        return Outcome(revision=revision.number, waited=False, acceptance=acceptance)
+    acceptance = await wait(store, ids, revision.number, terms.within, progress)
     if acceptance.rejected and terms.rollback_on_reject:
         return await _take_back(store, clock, plan.base, revision.number, acceptance)
     return Outcome(revision=revision.number, acceptance=acceptance)
@@ -111,15 +113,15 @@ async def _take_back(
     Raises:
         StalePlan: somebody committed meanwhile; their revision stays.
     """
-    plan, state = await plan_rollback(store, base, None)
-    if state.number != refused:
-        raise stale(refused, state.head)
+    prepared = await prepare_rollback(store, base, None)
+    if prepared.state.number != refused:
+        raise stale(refused, prepared.state.head)
     note = Note(
         author=await asyncio.to_thread(author),
         message=f"roll back to {base}: a sidecar rejected {refused}",
         source="*",
     )
-    revision = await commit(store, clock, state, plan, note)
+    revision = await commit(store, clock, prepared.state, prepared.plan, note)
     return Outcome(revision=revision.number, acceptance=acceptance, restored=base, refused=refused)
 
 

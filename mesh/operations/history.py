@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mesh.model.revision import Revision
-from mesh.operations.state import State, read_objects, read_revision, read_state
+from mesh.operations.plan import Prepared, with_impact
+from mesh.operations.state import read_objects, read_revision, read_state
 from mesh.planning import keyspace
-from mesh.planning.plan import Change, Plan, between, detail, restore
+from mesh.planning.plan import Change, between, detail, restore
 from mesh.planning.record import parse_record
 from mesh.ports import Store
 
@@ -40,7 +41,7 @@ async def difference(store: Store, before: int, after: int) -> Difference:
     return Difference(before, after, detail(changes, await updated_objects(store, changes)))
 
 
-async def plan_rollback(store: Store, number: int, source: str | None) -> tuple[Plan, State]:
+async def prepare_rollback(store: Store, number: int, source: str | None) -> Prepared:
     """The plan that brings back revision `number`, of one source or the whole mesh.
 
     Raises:
@@ -54,7 +55,7 @@ async def plan_rollback(store: Store, number: int, source: str | None) -> tuple[
     digests = {change.after.digest for change in plan.changes if change.after is not None}
     objects = await read_objects(store, digests)
     changes = detail(plan.changes, objects | await updated_objects(store, plan.changes))
-    return replace(plan, objects=objects, changes=changes), state
+    return await with_impact(store, replace(plan, objects=objects, changes=changes), state)
 
 
 async def updated_objects(store: Store, changes: Iterable[Change]) -> dict[str, bytes]:

@@ -1,0 +1,73 @@
+"""The words that several commands share, and the global ones."""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from mesh.errors import UsageError
+
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
+
+
+class Output(StrEnum):
+    """How a command answers."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class PlanOutput(StrEnum):
+    """How `plan` answers."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The global options as given."""
+
+    store: str | None = None
+    discovery: str | None = None
+    ca: str | None = None
+    state: str | None = None
+    config: str | None = None
+    verbose: bool = False
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text or json.")]
+Paths = Annotated[
+    list[str],
+    typer.Argument(metavar="PATH...", help="Files, folders, or - for standard input."),
+]
+Source = Annotated[str, typer.Option("--source", metavar="NAME", help="Whose documents these are.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the sidecars concerned.")]
+Timeout = Annotated[
+    str, typer.Option("--timeout", metavar="DURATION", help="How long to wait for them.")
+]
+RollbackOnReject = Annotated[
+    bool,
+    typer.Option("--rollback-on-reject", help="Bring the last revision back if one rejects this."),
+]
+Message = Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="Why; kept.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NS", help="The namespace.")]
+
+
+def duration(text: str, option: str) -> timedelta:
+    """Parse `30s`, `1m30s`, `250ms`.
+
+    Raises:
+        UsageError: it is no duration, or zero.
+    """
+    found = _PART.findall(text)
+    total = sum((timedelta(**{_UNITS[unit]: float(number)}) for number, unit in found), timedelta())
+    if not found or "".join(number + unit for number, unit in found) != text or not total:
+        raise UsageError(f'"{text}" is no duration for {option}', "write 30s, 1m30s or 250ms")
+    return total

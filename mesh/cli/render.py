@@ -1,0 +1,175 @@
+"""What the reading commands found, as text and as JSON from one value."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from mesh.cli import console
+from mesh.cli.console import GREEN, JSON, RED, YELLOW, paint
+from mesh.cli.plans import changes_json, changes_text
+from mesh.model.identity import ServiceName
+from mesh.model.policy import Address
+from mesh.model.revision import Revision
+from mesh.model.status import SidecarState
+from mesh.operations.history import Difference
+from mesh.operations.sidecars import Member
+from mesh.operations.status import Status
+from mesh.operations.validate import Validated
+
+_STATES = {
+    SidecarState.IN_SYNC: GREEN,
+    SidecarState.PENDING: YELLOW,
+    SidecarState.REJECTED: RED,
+    SidecarState.STALE: YELLOW,
+}
+
+
+def show_validated(result: Validated, *, as_json: bool) -> None:
+    """Print every mistake, then how many."""
+    if as_json:
+        console.say_json(
+            {
+                "documents": result.documents,
+                "diagnostics": [console.diagnostic_json(item) for item in result.diagnostics],
+            }
+        )
+        return
+    for item in result.diagnostics:
+        console.say(console.diagnostic_text(item))
+    console.say(console.mistakes(result.diagnostics, result.documents))
+
+
+def show_status(status: Status, *, as_json: bool) -> None:
+    """Print head and every sidecar."""
+    if as_json:
+        sidecars = [_member_json(member, status.head) for member in status.members]
+        console.say_json({"head": status.head, "sidecars": sidecars, "lost": status.lost})
+        return
+    if status.lost:
+        console.note(f"the store is out of reach, this is old news: {status.lost}")
+    console.say(f"head: revision {status.head}, {console.plural(len(status.members), 'sidecar')}")
+    if not status.members:
+        return
+    head = ("ID", "SERVICE", "STATE", "REVISION", "INBOUND", "OUTBOUND", "CERTIFICATE")
+    lines = console.table([head, *(_member_row(item, status.head) for item in status.members)])
+    for line, member in zip(lines.splitlines(), (None, *status.members), strict=True):
+        if member is None:
+            console.say(line)
+            continue
+        state = member.state(status.head)
+        console.say(line.replace(f" {state} ", f" {paint(state, _STATES[state])} ", 1))
+        if state is not SidecarState.IN_SYNC and member.message:
+            console.say(f"    {member.message}")
+
+
+def show_history(revisions: Sequence[Revision], *, as_json: bool) -> None:
+    """Print revisions, newest first."""
+    if as_json:
+        console.say_json([_revision_json(item) for item in revisions])
+        return
+    rows = [("REVISION", "TIME", "AUTHOR", "SOURCE", "CHANGES", "COMMIT", "MESSAGE")]
+    rows += [
+        (
+            str(item.number),
+            item.time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
+            item.author,
+            item.source,
+            f"+{item.created} ~{item.updated} -{item.deleted}",
+            (item.commit or "")[:12],
+            item.message,
+        )
+        for item in revisions
+    ]
+    console.say(console.table(rows) if revisions else "no revision yet")
+
+
+def show_difference(found: Difference, *, as_json: bool) -> None:
+    """Print what changed between two revisions."""
+    if as_json:
+        console.say_json(
+            {"from": found.before, "to": found.after, "changes": changes_json(found.changes)}
+        )
+        return
+    for line in changes_text(found.changes):
+        console.say(line)
+    if not found.changes:
+        console.say(f"revisions {found.before} and {found.after} have the same documents")
+
+
+def show_documents(documents: Sequence[bytes], *, as_json: bool) -> None:
+    """Print stored documents."""
+    from mesh.documents.codec import to_yaml
+
+    if as_json:
+        console.say_json([json.loads(item) for item in documents])
+    else:
+        sys.stdout.write("---\n".join(to_yaml(item) for item in documents))
+
+
+def address_text(address: Address | None) -> str | None:
+    """`host:port`, an IPv6 host in brackets."""
+    if address is None:
+        return None
+    host = f"[{address.address}]" if ":" in address.address else address.address
+    return f"{host}:{address.port}"
+
+
+def instant(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def upstream_name(service: ServiceName) -> str:
+    """A TCP service as users name it: `ledger.shop`."""
+    return f"{service.name}.{service.namespace}"
+
+
+def _member_json(member: Member, head: int) -> JSON:
+    status = member.status
+    expiry = status.certificate_not_after
+    return {
+        "id": status.id,
+        "service": status.service.name,
+        "namespace": status.service.namespace,
+        "revision": status.revision,
+        "state": member.state(head).value,
+        "inbound": address_text(status.inbound),
+        "outbound": address_text(status.outbound),
+        "upstreams": {
+            upstream_name(name): address_text(address)
+            for name, address in sorted(status.upstreams.items())
+        },
+        "certificate": None if expiry is None else {"not_after": instant(expiry)},
+        "message": member.message,
+        "sockets": status.sockets,
+        "time": instant(status.time),
+        "diagnostics": [console.diagnostic_json(item) for item in status.rejections],
+    }
+
+
+def _member_row(member: Member, head: int) -> tuple[str, ...]:
+    status = member.status
+    expiry = status.certificate_not_after
+    return (
+        status.id,
+        str(status.service),
+        member.state(head).value,
+        str(status.revision),
+        address_text(status.inbound) or "-",
+        address_text(status.outbound) or "-",
+        f"until {expiry.astimezone(UTC):%Y-%m-%d %H:%M}Z" if expiry else "none",
+    )
+
+
+def _revision_json(item: Revision) -> JSON:
+    return {
+        "revision": item.number,
+        "parent": item.parent,
+        "time": instant(item.time),
+        "author": item.author,
+        "message": item.message,
+        "source": item.source,
+        "commit": item.commit,
+        "changes": {"create": item.created, "update": item.updated, "delete": item.deleted},
+    }
