@@ -6,9 +6,13 @@ a reader of the same grammar, a little stricter: what it accepts, RE2 accepts.
 
 import re
 import string
+import sys
+from typing import NamedTuple
 
 MAX_LENGTH = 1024
 MAX_REPEAT = 1000
+# RE2 compiles into 8 MiB at most, which is 131,072 instructions of 16 bytes.
+MAX_INSTRUCTIONS = 100_000
 
 _LITERAL_ESCAPES = frozenset(string.punctuation) | frozenset("afnrtv")
 _CLASS_ESCAPES = frozenset("dDsSwW")
@@ -16,15 +20,14 @@ _EMPTY_ESCAPES = frozenset("AbBz")
 _COUNT = re.compile(r"\{([0-9]+)(?:(,)([0-9]*))?\}")
 _HEX = re.compile(r"x(?:[0-9A-Fa-f]{2}|\{([0-9A-Fa-f]{1,6})\})")
 _UNICODE = re.compile(r"[pP](?:\{\^?([A-Za-z_]+)\}|([A-Z]))")
-_GROUP = re.compile(r"\?(?:P?<([A-Za-z_][A-Za-z0-9_]*)>|[imsU]*(?:-[imsU]+)?(:|\)))")
+_GROUP = re.compile(
+    r"\?(?:P?<([A-Za-z_][A-Za-z0-9_]*)>|(?:[imsU]*(?:-[imsU]+)?(:)|(?:[imsU]+(?:-[imsU]+)?|-[imsU]+)(\))))"
+)
 _POSIX = re.compile(
     r"\[:\^?(?:alnum|alpha|ascii|blank|cntrl|digit|graph|lower|print|punct|space|upper|word|xdigit):\]"
 )
-_SCRIPTS = frozenset(
-    "C Cc Cf Co Cs L Ll Lm Lo Lt Lu M Mc Me Mn N Nd Nl No P Pc Pd Pe Pf Pi Po Ps S Sc Sk Sm So Z Zl"
-    " Zp Zs Any Arabic Armenian Bengali Cyrillic Devanagari Greek Han Hangul Hebrew Hiragana"
-    " Katakana Latin Thai".split()
-)
+_CATEGORIES = re.compile(r"C[cfos]?|L[lmotu]?|M[cen]?|N[dlo]?|P[cdefios]?|S[ckmo]?|Z[lps]?")
+_SCRIPTS = frozenset({"Any", "Arabic", "Cyrillic", "Greek", "Han", "Hangul", "Hebrew", "Latin"})
 _REFUSED_GROUPS = {
     "(?=": "lookahead",
     "(?!": "lookahead",
@@ -52,6 +55,19 @@ def refusal(pattern: str) -> str | None:
     return None
 
 
+class _Size(NamedTuple):
+    """`repeats` is the largest product of counted repeats, one inside the other."""
+
+    repeats: int
+    instructions: int
+
+
+# Instructions at most: a character is up to four bytes, a class a few ranges of them.
+_CHARACTER = _Size(1, 4)
+_CLASS = _Size(1, 64)
+_UNICODE_CLASS = _Size(1, 5000)
+
+
 class _Reader:
     """Reads a pattern once, from left to right."""
 
@@ -65,30 +81,35 @@ class _Reader:
         if self._at < len(self._text):
             raise _RefusedError('a ")" without "("')
 
-    def _alternatives(self, depth: int) -> int:
-        """Up to the end of the group; the largest product of counted repeats inside it."""
+    def _alternatives(self, depth: int) -> _Size:
+        """Up to the end of the group."""
         if depth > MAX_REPEAT // 20:
             raise _RefusedError("too many groups inside one another")
-        largest = 1
+        repeats = instructions = 1
         while self._at < len(self._text) and self._text[self._at] != ")":
             if self._text[self._at] == "|":
                 self._at += 1
                 continue
-            largest = max(largest, self._piece(depth))
-        return largest
+            piece = self._piece(depth)
+            repeats = max(repeats, piece.repeats)
+            instructions += piece.instructions
+        if instructions > MAX_INSTRUCTIONS:
+            raise _RefusedError("it is too large: fewer or smaller repeats are needed")
+        return _Size(repeats, instructions)
 
-    def _piece(self, depth: int) -> int:
-        """One atom with its repeat; the product of the counted repeats in it."""
-        weight = self._atom(depth)
+    def _piece(self, depth: int) -> _Size:
+        """One atom with its repeat."""
+        repeats, instructions = self._atom(depth)
         repeated = False
         while (count := self._repeat()) is not None:
             if repeated:
                 raise _RefusedError("two repeats in a row; RE2 has no possessive ones")
             repeated = True
-            weight *= max(count, 1)
-            if weight > MAX_REPEAT:
+            repeats *= max(count, 1)
+            instructions = instructions * max(count, 1) + 1
+            if repeats > MAX_REPEAT:
                 raise _RefusedError(f"more than {MAX_REPEAT} repeats, one inside the other")
-        return weight
+        return _Size(repeats, instructions)
 
     def _repeat(self) -> int | None:
         """Takes a repeat if one is here: how often at most it is written out, 1 for `*`."""
@@ -108,21 +129,23 @@ class _Reader:
             self._at += 1
         return count
 
-    def _atom(self, depth: int) -> int:
+    def _atom(self, depth: int) -> _Size:
         char = self._text[self._at]
         if char == "(":
             return self._group(depth)
         if char == "[":
-            self._class()
-        elif char == "\\":
+            return self._class()
+        if char == "\\":
+            start = self._at
             self._escape(in_class=False)
-        elif char in "*+?" or _COUNT.match(self._text, self._at):
+            escaped = self._text[start + 1]
+            return _UNICODE_CLASS if escaped in "pP" else _CLASS
+        if char in "*+?" or _COUNT.match(self._text, self._at):
             raise _RefusedError(f'"{char}" has nothing to repeat')
-        else:
-            self._at += 1
-        return 1
+        self._at += 1
+        return _CLASS if char == "." else _CHARACTER
 
-    def _group(self, depth: int) -> int:
+    def _group(self, depth: int) -> _Size:
         self._at += 1
         if self._text[self._at : self._at + 1] == "?":
             match = _GROUP.match(self._text, self._at)
@@ -133,13 +156,13 @@ class _Reader:
                     raise _RefusedError(f'two groups are named "{match[1]}"')
                 self._names.add(match[1])
             self._at = match.end()
-            if match[2] == ")":
-                return 1
-        weight = self._alternatives(depth + 1)
+            if match[3]:
+                return _Size(1, 1)
+        size = self._alternatives(depth + 1)
         if self._at >= len(self._text):
             raise _RefusedError('a "(" is never closed')
         self._at += 1
-        return weight
+        return size
 
     def _group_refusal(self) -> str:
         start = self._text[self._at - 1 : self._at + 3]
@@ -148,8 +171,8 @@ class _Reader:
                 return f'RE2 has no {name} ("{prefix}")'
         return f'"{start}" begins no group'
 
-    def _class(self) -> None:
-        text, self._at = self._text, self._at + 1
+    def _class(self) -> _Size:
+        text, start, self._at = self._text, self._at, self._at + 1
         if text[self._at : self._at + 1] == "^":
             self._at += 1
         first = True
@@ -164,6 +187,8 @@ class _Reader:
         if self._at >= len(text):
             raise _RefusedError('a "[" is never closed')
         self._at += 1
+        inside = text[start : self._at]
+        return _UNICODE_CLASS if "\\p" in inside.lower() else _Size(1, 64 + 8 * len(inside))
 
     def _range(self) -> None:
         low = self._member()
@@ -194,11 +219,12 @@ class _Reader:
         if match := _HEX.match(self._text, self._at):
             self._at = match.end()
             code = int(match[1] or match[0][1:], 16)
-            if code > 0x10FFFF:
+            if code > sys.maxunicode:
                 raise _RefusedError(f'"\\{match[0]}" is no character')
             return code
         if match := _UNICODE.match(self._text, self._at):
-            if (match[1] or match[2]) not in _SCRIPTS:
+            name = match[1] or match[2]
+            if name not in _SCRIPTS and not _CATEGORIES.fullmatch(name):
                 raise _RefusedError(f'"\\{match[0]}" is no class of characters that is known')
             self._at = match.end()
             return None

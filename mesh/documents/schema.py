@@ -169,5 +169,12 @@ def _ignored(document: Document, kind: str) -> Iterator[Diagnostic]:
         for name in cast("dict[str, Value]", data):
             if known.get(name, {}).get("x-ignored"):
                 message = f'"{name}" has no meaning here and is left out'
-                finding = Finding((*path, name), "ignored-field", message, "remove it", key=True)
-                yield finding.diagnostic(document, Severity.WARNING)
+                finding = Finding(
+                    (*path, name),
+                    "ignored-field",
+                    message,
+                    "remove it",
+                    key=True,
+                    severity=Severity.WARNING,
+                )
+                yield finding.diagnostic(document)

@@ -39,11 +39,12 @@ class Finding:
     suggestion: str = ""
     missing: str = ""
     related: tuple[tuple[Position, str], ...] = ()
+    severity: Severity = Severity.ERROR
 
-    def diagnostic(self, document: Document, severity: Severity = Severity.ERROR) -> Diagnostic:
+    def diagnostic(self, document: Document) -> Diagnostic:
         """The finding at its place in the file."""
         place = document.key_place(self.path) if self.key else document.place(self.path)
-        return Diagnostic(place, severity, self.code, self.message, self.hint, self.related)
+        return Diagnostic(place, self.severity, self.code, self.message, self.hint, self.related)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

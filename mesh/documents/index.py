@@ -1,0 +1,165 @@
+"""Every policy of a set by name, with where it stands: what the linker looks things up in."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from mesh.diagnostics import Diagnostic, Position, Severity
+from mesh.documents.composer import Path
+from mesh.documents.parser import Document
+from mesh.documents.wording import Finding, nearest
+from mesh.model.identity import DEFAULT_NAMESPACE, ServiceName
+from mesh.model.policy import ExternalService, Kind, Policy, PolicyKey, Service, Target
+from mesh.model.revision import Policies
+
+P = TypeVar("P")
+
+_LISTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A document without mistakes of its own: its policy, canonical JSON and digest."""
+
+    policy: Policy
+    canonical: bytes = field(repr=False)
+    digest: str
+    position: Position
+    document: Document = field(repr=False, compare=False)
+
+    @property
+    def key(self) -> PolicyKey:
+        """Kind, namespace and name."""
+        return self.policy.key
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A policy with its place; `document` is None for another source's, seen as context."""
+
+    policy: Policy
+    position: Position
+    document: Document | None
+
+    def place(self, path: Path) -> Position:
+        """Where the value at `path` stands, as exactly as is known."""
+        return self.document.place(path) if self.document is not None else self.position
+
+    def report(self, finding: Finding) -> Iterator[Diagnostic]:
+        """The finding as a diagnostic; nothing about another source's document."""
+        if self.document is not None:
+            yield finding.diagnostic(self.document)
+
+
+class Index:
+    """Looks up what a set of documents and the other sources' policies define.
+
+    `broken` documents count as defined, and so does any name in an `unreadable` text, so that
+    one mistake is not told again at every reference.
+    """
+
+    def __init__(
+        self,
+        parsed: Iterable[Parsed],
+        existing: Policies,
+        broken: Collection[PolicyKey],
+        unreadable: Collection[bytes],
+        *,
+        partial: bool,
+    ) -> None:
+        self._placed: dict[PolicyKey, Placed] = {
+            key: Placed(applied.policy, applied.entry.position, None)
+            for key, applied in existing.items()
+        }
+        for item in parsed:
+            self._placed[item.key] = Placed(item.policy, item.position, item.document)
+        self._by_class: dict[type, list[tuple[Policy, Placed]]] = {}
+        for placed in sorted(self._placed.values(), key=_order):
+            self._by_class.setdefault(type(placed.policy), []).append((placed.policy, placed))
+        self._broken = frozenset(broken)
+        self._unreadable = tuple(unreadable)
+        self._dangling = Severity.WARNING if partial else Severity.ERROR
+
+    def of(self, kind: type[P]) -> Iterator[tuple[P, Placed]]:
+        """The policies of one class with their places, in the order of their keys."""
+        for policy, placed in self._by_class.get(kind, ()):
+            if isinstance(policy, kind):
+                yield policy, placed
+
+    def destination(self, target: Target) -> Service | ExternalService | None:
+        """The Service or ExternalService that `target` names; None if unknown or broken."""
+        placed = self._placed.get(PolicyKey(target.kind, target.namespace, target.name))
+        if placed is not None and isinstance(placed.policy, Service | ExternalService):
+            return placed.policy
+        return None
+
+    def service(self, name: ServiceName) -> Service | ExternalService | None:
+        """The Service, else the ExternalService of that name; None if unknown or broken."""
+        found = self.destination(Target(Kind.SERVICE, name.namespace, name.name))
+        external = Target(Kind.EXTERNAL_SERVICE, name.namespace, name.name)
+        return found or self.destination(external)
+
+    def is_defined(self, kind: str, name: ServiceName) -> bool:
+        """Whether a document of that kind and name is there, or may be there broken."""
+        key = PolicyKey(kind, name.namespace, name.name)
+        return key in self._placed or key in self._broken or self._may_be_unreadable(name.name)
+
+    def is_broken(self, kind: str) -> bool:
+        """Whether a document of that kind has mistakes."""
+        return any(key.kind == kind for key in self._broken)
+
+    def dangling(self, path: Path, code: str, subject: str, target: Target) -> Finding | None:
+        """The finding about a reference whose target no document defines; None if one does."""
+        if self.is_defined(target.kind, target.service):
+            return None
+        message = f'{subject} {target.kind} "{shown(target)}", which is not defined'
+        return self.lacking(Finding(path, code, message, self._hint(target)))
+
+    def lacking(self, finding: Finding) -> Finding:
+        """The finding that something is not defined: a warning where the set is a part."""
+        return replace(finding, severity=self._dangling)
+
+    def names(self, kind: str, namespace: str) -> list[str]:
+        """The names of a kind that are defined in a namespace."""
+        return sorted(
+            key.name
+            for key in {*self._placed, *self._broken}
+            if key.kind == kind and key.namespace == namespace
+        )
+
+    def _hint(self, target: Target) -> str:
+        name = target.service
+        for kind in (Kind.SERVICE, Kind.EXTERNAL_SERVICE):
+            if kind is not target.kind and self.is_defined(kind, name):
+                return f'"{name.name}" is defined as {kind}'
+        elsewhere = sorted(
+            key.namespace
+            for key in self._placed
+            if key.kind == target.kind and key.name == target.name
+        )
+        if elsewhere:
+            return f'"{name.name}" is defined in namespace {", ".join(elsewhere[:_LISTED])}'
+        names = self.names(target.kind, target.namespace)
+        if not names:
+            return f'no {target.kind} is defined in namespace "{target.namespace}"'
+        listed = names[:_LISTED]
+        near = nearest(target.name, names)
+        if near and near not in listed:
+            listed = [near, *listed[:-1]]
+        more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
+        return f"defined here: {', '.join(listed)}{more}"
+
+    def _may_be_unreadable(self, name: str) -> bool:
+        return any(name.encode() in text for text in self._unreadable)
+
+
+def _order(placed: Placed) -> tuple[str, str, str]:
+    key = placed.policy.key
+    return key.kind, key.namespace, key.name
+
+
+def shown(target: Target) -> str:
+    """A target's name, with its namespace where that is not the default one."""
+    if target.namespace == DEFAULT_NAMESPACE:
+        return target.name
+    return f"{target.namespace}/{target.name}"
