@@ -148,7 +148,7 @@ class Sidecar:
             "keep certificate": self._certificates.run,
             "reconcile": self._reconciler.run,
             "register": self._register,
-            "report": self._reporter.run,
+            "report": self._report,
             "remember": self._remember,
         }
         async with asyncio.TaskGroup() as tasks:
@@ -289,6 +289,10 @@ class Sidecar:
         if self._registration is not None:
             await self._registration.run()
         await asyncio.Event().wait()
+
+    async def _report(self) -> None:
+        await self._store.entered()
+        await self._reporter.run()
 
     def _describe(self, now: datetime) -> SidecarStatus:
         placement, standing = self._place.placement, self._standing.value

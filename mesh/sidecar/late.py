@@ -24,7 +24,10 @@ from mesh.ports import (
     Watched,
 )
 from mesh.sidecar.retry import Outage, until_done
-from mesh.sidecar.waiting import closing
+from mesh.sidecar.waiting import closing, set_within
+
+# Servers that are there are entered within this; what is not said in it is no outage.
+_MOMENT = timedelta(seconds=1)
 
 T = TypeVar("T", bound=Store | Discovery)
 
@@ -57,10 +60,9 @@ class _Late(Generic[T]):
         stack.push_async_exit(made.__aexit__)
         return made
 
-    @property
-    def is_entered(self) -> bool:
-        """Whether the real one is there."""
-        return self._real is not None
+    async def entered(self) -> None:
+        """Return once the real one is there."""
+        await self._entered.wait()
 
     @property
     def _reason(self) -> str:
@@ -103,9 +105,9 @@ class LateStore(_Late[Store]):
 
     async def watch(self, prefix: str) -> AsyncIterator[Watched]:
         """As `Store.watch`."""
-        if self._real is None:
+        if not await set_within(self._entered, _MOMENT):
             yield Watched({}, self._reason)
-        await self._entered.wait()
+            await self._entered.wait()
         async with closing(self._reached().watch(prefix)) as states:
             async for state in states:
                 yield state
@@ -142,9 +144,9 @@ class LateDiscovery(_Late[Discovery]):
 
     async def watch(self, interest: Interest) -> AsyncIterator[Catalog]:
         """As `Discovery.watch`."""
-        if self._real is None:
+        if not await set_within(self._entered, _MOMENT):
             yield Catalog(stale=self._reason)
-        await self._entered.wait()
+            await self._entered.wait()
         async with closing(self._reached().watch(interest)) as catalogs:
             async for catalog in catalogs:
                 yield catalog
