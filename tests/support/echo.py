@@ -68,9 +68,9 @@ async def _serve(
     runners = []
     for backend in backends:
         server = web.Server(_Echo(backend, tries).answer, handler_cancellation=True)
-        runner = web.ServerRunner(server)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         runners.append(runner)
         ports[backend] = runner.addresses[0][1]
