@@ -144,11 +144,12 @@ def prepare_leaf(
         raise CertificateRefused(
             f'lifetime "{lifetime}" is not between {MIN_LEAF_LIFETIME} and {MAX_LEAF_LIFETIME}'
         )
+    start, end = _within(issuer, now - BACKDATE, now + lifetime)
     builder = (
         _builder(public_key, issuer.subject, serial=serial)
         .subject_name(x509.Name([]))
-        .not_valid_before(max(_second(now - BACKDATE), issuer.not_valid_before_utc))
-        .not_valid_after(min(_second(now + lifetime), issuer.not_valid_after_utc))
+        .not_valid_before(start)
+        .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signing=False), critical=True)
         .add_extension(
@@ -203,12 +204,13 @@ def prepare_intermediate(
     Raises:
         CertificateRefused: the trust domain's name is not allowed.
     """
+    start, end = _within(issuer, now - CA_BACKDATE, now + lifetime)
     builder = _ca_builder(
         trust_domain,
         _builder(public_key, issuer.subject, serial=serial)
         .subject_name(_ca_name(Role.INTERMEDIATE, serial))
-        .not_valid_before(max(_second(now - CA_BACKDATE), issuer.not_valid_before_utc))
-        .not_valid_after(min(_second(now + lifetime), issuer.not_valid_after_utc))
+        .not_valid_before(start)
+        .not_valid_after(end)
         .add_extension(_authority_key(issuer), critical=False),
         public_key,
         path_length=0,
@@ -366,6 +368,17 @@ def _key_usage(*, signing: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _within(issuer: x509.Certificate, start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """The part of a period in which the issuer is valid too."""
+    start = max(_second(start), issuer.not_valid_before_utc)
+    end = min(_second(end), issuer.not_valid_after_utc)
+    if start >= end:
+        raise CertificateRefused(
+            f"the issuer is not valid then: it ends {issuer.not_valid_after_utc.isoformat()}"
+        )
+    return start, end
 
 
 def _second(moment: datetime) -> datetime:

@@ -202,7 +202,9 @@ def _one_uri(candidate: Candidate) -> str | None:
     if names is None:
         return "there is no subject alternative name"
     uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
-    return None if len(uris) == 1 else f"{len(uris)} URI names, not one: {', '.join(uris)}"
+    if len(uris) == 1:
+        return None
+    return f"{len(uris)} URI names, not one: {', '.join(uris)}" if uris else "there is no URI name"
 
 
 def _only_uris(candidate: Candidate) -> str | None:
