@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from mesh.compiler import headers, paths, redirects, retries
+from mesh.compiler import authorization, headers, paths, redirects, retries
 from mesh.compiler.durations import text
 from mesh.compiler.generated import (
     APP_CLUSTER,
@@ -168,7 +168,7 @@ def _clusters(view: View, route: Route) -> tuple[JSON, JSON]:
     if len(shares) == 1 and (only := shares[0].destination) is not None:
         both = (route.filters, shares[0].filters)
         fields = headers.modifications(*both, strip=_foreign(view, only))
-        return {"cluster": cluster_name(only)}, fields
+        return {"cluster": cluster_name(only)}, fields | _access(view, only)
     apart = any(each.filters.request_headers or each.filters.response_headers for each in shares)
     outer = (route.filters,) if apart else ()
     entries = [_entry(view, share, outer) for share in shares]
@@ -182,9 +182,16 @@ def _clusters(view: View, route: Route) -> tuple[JSON, JSON]:
 def _entry(view: View, share: Share, outer: tuple[Filters, ...]) -> JSON:
     if share.destination is None:
         return {"name": _NO_BACKEND, "weight": share.weight}
-    entry = {"name": cluster_name(share.destination), "weight": share.weight}
+    entry: JSON = {"name": cluster_name(share.destination), "weight": share.weight}
     strip = _foreign(view, share.destination)
-    return entry | headers.modifications(*outer, share.filters, strip=strip)
+    entry |= headers.modifications(*outer, share.filters, strip=strip)
+    return entry | _access(view, share.destination)
+
+
+def _access(view: View, target: Target) -> JSON:
+    """The switch and the rules of the filter that decides calls of ExternalServices."""
+    rules = authorization.outbound(view, target)
+    return {"typed_per_filter_config": {authorization.EXTERNAL_ACCESS: rules}} if rules else {}
 
 
 def _foreign(view: View, target: Target) -> list[str]:

@@ -46,6 +46,7 @@ class RunningEnvoy:
         self.ports: Mapping[str, int] = {
             each["name"]: each["local_address"]["socket_address"]["port_value"]
             for each in listeners
+            if "socket_address" in each["local_address"]
         }
 
     def get(self, path: str, method: str = "GET") -> str:
