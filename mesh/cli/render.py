@@ -12,10 +12,10 @@ from mesh.model.identity import ServiceName
 from mesh.model.policy import Address
 from mesh.model.revision import Revision
 from mesh.model.status import SidecarState
+from mesh.operations.drafting import Drafted
 from mesh.operations.history import Difference
 from mesh.operations.sidecars import Member
 from mesh.operations.status import Status
-from mesh.operations.validate import Validated
 
 _STATES = {
     SidecarState.IN_SYNC: GREEN,
@@ -25,7 +25,7 @@ _STATES = {
 }
 
 
-def show_validated(result: Validated, *, as_json: bool) -> None:
+def show_validated(result: Drafted, *, as_json: bool) -> None:
     """Print every mistake, then how many."""
     if as_json:
         console.say_json(

@@ -5,26 +5,30 @@ from dataclasses import dataclass
 
 from mesh.diagnostics import Diagnostic, Severity
 from mesh.documents import codec
-from mesh.documents.parser import SourceText, parse
-from mesh.documents.references import references
-from mesh.documents.schema import check
+from mesh.documents.front_end import front_end
+from mesh.documents.index import Parsed
+from mesh.documents.parser import SourceText
+from mesh.documents.references import References, references
 from mesh.errors import InvalidDocuments
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Default, Kind, Mesh, Policy, PolicyKey, Service, Target
-from mesh.model.revision import ManifestEntry
+from mesh.model.revision import Applied, ManifestEntry, Policies
 from mesh.operations.reading import Reading
 from mesh.planning.plan import Desired
-
-References = tuple[tuple[Target, ...], tuple[Target, ...], tuple[Target, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drafted:
-    """The documents that were read; `diagnostics` are warnings, or all mistakes of `check_all`."""
+    """The documents that were read; `diagnostics` are warnings, or every mistake of `check`."""
 
     documents: int
     desired: Mapping[PolicyKey, Desired]
     diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the set may be applied; warnings may remain."""
+        return all(item.severity is not Severity.ERROR for item in self.diagnostics)
 
 
 def draft(
@@ -33,54 +37,44 @@ def draft(
     existing: Mapping[PolicyKey, ManifestEntry],
     objects: Mapping[str, bytes],
 ) -> Drafted:
-    """What the files want, linked with the `existing` documents of other sources.
+    """What the files want, linked with the `existing` documents of other sources, whose canonical
+    JSON is in `objects` by digest.
 
     Raises:
         InvalidDocuments: there are mistakes.
     """
-    drafted = check_all(reading, existing=existing, objects=objects)
-    if any(item.severity is Severity.ERROR for item in drafted.diagnostics):
+    others = {
+        key: Applied(policy=codec.decode(objects[entry.digest]), entry=entry)
+        for key, entry in existing.items()
+    }
+    drafted = check(reading, existing=others)
+    if not drafted.is_valid:
         raise InvalidDocuments(drafted.diagnostics, drafted.documents)
     return drafted
 
 
-def check_all(
-    reading: Reading,
-    *,
-    existing: Mapping[PolicyKey, ManifestEntry] | None = None,
-    objects: Mapping[str, bytes] | None = None,
-    partial: bool = False,
-) -> Drafted:
+def check(reading: Reading, *, existing: Policies | None = None, partial: bool = False) -> Drafted:
     """As `draft`, with every mistake as a diagnostic, sorted by place."""
-    parsed = parse([SourceText(file.name, file.data) for file in reading.files])
-    diagnostics = [*reading.diagnostics, *parsed.diagnostics]
-    desired = {}
-    for document in parsed.documents:
-        found = check(document)
-        diagnostics += found
-        if found or not document.is_sound:
-            continue
-        policy = codec.policy_of(document)
-        canonical = codec.canonical(document)
-        desired[policy.key] = _desired(policy, canonical, document.file, document.line)
+    sources = [SourceText(file.name, file.data) for file in reading.files]
+    result = front_end(sources, partial=partial, existing=existing or {})
     return Drafted(
-        documents=len(parsed.documents),
-        desired=desired,
-        diagnostics=tuple(sorted(diagnostics)),
+        documents=result.documents,
+        desired={item.key: _desired(item) for item in result.policies},
+        diagnostics=tuple(sorted((*reading.diagnostics, *result.diagnostics))),
     )
 
 
-def _desired(policy: Policy, canonical: bytes, file: str, line: int) -> Desired:
-    targets, uses, admits = index(policy)
+def _desired(item: Parsed) -> Desired:
+    targets, uses, admits = index(item.policy)
     return Desired(
-        key=policy.key,
-        digest=codec.digest(canonical),
-        file=file,
-        line=line,
+        key=item.key,
+        digest=item.digest,
+        file=item.position.file,
+        line=item.position.line,
         targets=targets,
         uses=uses,
         admits=admits,
-        canonical=canonical,
+        canonical=item.canonical,
     )
 
 

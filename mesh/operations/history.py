@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mesh.model.revision import Revision
-from mesh.operations.plan import Prepared, with_impact
+from mesh.operations.plan import Prepared, refuse_dangling, with_impact
 from mesh.operations.state import read_objects, read_revision, read_state
 from mesh.planning import keyspace
 from mesh.planning.plan import Change, between, detail, restore
@@ -51,6 +51,7 @@ async def prepare_rollback(store: Store, number: int, source: str | None) -> Pre
     state = await read_state(store)
     past = (await read_revision(store, number, state))[1] if number else {}
     plan = restore(state.manifest, past, base=state.number, change=state.change, source=source)
+    refuse_dangling(state.manifest, plan)
     # The plan carries what it brings back: the old revision may be collected before it commits.
     digests = {change.after.digest for change in plan.changes if change.after is not None}
     objects = await read_objects(store, digests)

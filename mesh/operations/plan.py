@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mesh.diagnostics import Diagnostic
-from mesh.errors import InputError
+from mesh.errors import InputError, InvalidDocuments
+from mesh.model.revision import Manifest
 from mesh.model.status import SidecarStatus
 from mesh.operations.drafting import draft
 from mesh.operations.provenance import commit_of
@@ -13,6 +14,7 @@ from mesh.operations.reading import read_paths
 from mesh.operations.sidecars import concerned, read_members
 from mesh.operations.state import State, read_objects, read_state
 from mesh.operations.trust import check_trust_domain
+from mesh.planning.links import newly_dangling
 from mesh.planning.plan import Plan, carry_out, detail, diff
 from mesh.ports import Store
 
@@ -50,11 +52,23 @@ async def prepare(
     plan = diff(
         state.manifest, drafted.desired, base=state.number, change=state.change, source=source
     )
+    refuse_dangling(state.manifest, plan)
     await check_trust_domain(store, state.manifest, plan)
     changes = detail(plan.changes, {**plan.objects, **await _old_objects(store, plan)})
     commit = await asyncio.to_thread(commit_of, paths)
     plan = replace(plan, changes=changes, commit=commit, documents=drafted.documents)
     return await with_impact(store, plan, state, drafted.diagnostics)
+
+
+def refuse_dangling(current: Manifest, plan: Plan) -> None:
+    """Refuse a plan that takes away what documents it leaves alone refer to.
+
+    Raises:
+        InvalidDocuments: it would; each is told.
+    """
+    found = newly_dangling(current, carry_out(current, plan))
+    if found:
+        raise InvalidDocuments(found, plan.documents)
 
 
 async def with_impact(
