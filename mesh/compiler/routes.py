@@ -67,7 +67,7 @@ def outbound(view: View) -> Generated:
 def inbound(view: View) -> Generated:
     """The routes to the application: everything, with no limit of time of its own."""
     everything = {
-        "match": {"prefix": ""},
+        "match": {"prefix": "/"},
         "route": {"cluster": APP_CLUSTER, "timeout": "0s", **_UPGRADES},
     }
     return Generated(
@@ -88,8 +88,7 @@ def _virtual_host(view: View, service: VirtualService) -> JSON:
     domains = [domain for host in service.hosts for domain in (host, f"{host}:{service.port}")]
     routes = [each for route in service.routes for each in _routes(view, service, route)]
     nothing = {
-        # The empty prefix matches `OPTIONS *` too.
-        "match": {"prefix": ""},
+        "match": {"prefix": "/"},
         **_answer(404, "no-route", f"no route of {service.target.service} matches this request"),
     }
     return {
@@ -105,7 +104,7 @@ def _unknown_host(view: View) -> JSON:
         f"{caller} knows no service by this host and port, or may not call it; "
         f'"mesh describe service {caller.name} --namespace {caller.namespace}" lists what it may'
     )
-    anything = {"match": {"prefix": ""}, **_answer(404, "unknown-host", body)}
+    anything = {"match": {"prefix": "/"}, **_answer(404, "unknown-host", body)}
     return {"name": "unknown-host", "domains": ["*"], "routes": [anything]}
 
 

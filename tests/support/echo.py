@@ -8,9 +8,12 @@ x-echo-status: 503         the answer's status
 x-echo-answer: NAME=VALUE  a header of the answer; repeatable
 x-echo-fail: 2 reset       the first two tries of its `x-echo-key` fail: `reset` hangs up,
                            `hang` never answers, a number is a status
+x-echo-fail-at: NAME       that backend answers 500
+x-echo-delay: 0.4          seconds before the answer
 """
 
 import asyncio
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -40,6 +43,11 @@ class _Echo:
                 assert request.transport is not None
                 request.transport.abort()
             status = int(how) if how.isdigit() else status
+        if request.headers.get("x-echo-fail-at") == self._backend:
+            status = 500
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(float(request.headers.get("x-echo-delay", "0"))):
+                await asyncio.Event().wait()
         answered = (each.split("=", 1) for each in request.headers.getall("x-echo-answer", ()))
         content = {
             "backend": self._backend,

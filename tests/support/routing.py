@@ -66,6 +66,7 @@ metadata: {name: outside}
 spec: {protocol: http, port: 80, endpoints: [{address: 127.0.0.1, port: OUTSIDE}]}
 """
 
+WEB = ServiceName("default", "web")
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -99,12 +100,19 @@ class Scenario:
     """Documents (beside the prelude, youngest last) and who calls."""
 
     documents: str
-    caller: ServiceName = ServiceName("default", "web")
+    caller: ServiceName = WEB
     gone: frozenset[str] = field(default_factory=frozenset)
+    same_age: bool = False
 
 
-def policies(text: str, gone: Iterable[str] = ()) -> Policies:
-    """The documents of a text that has no mistakes, each one younger than those before it.
+def as_yaml(document: Mapping[str, Any]) -> str:
+    """A document as text."""
+    return json.dumps(document)
+
+
+def policies(text: str, *, gone: Iterable[str] = (), same_age: bool = False) -> Policies:
+    """The documents of a text that has no mistakes, each one younger than those before it unless
+    they are to be of the `same_age`.
 
     `gone` are `Kind name`s that are dropped, as if another source had withdrawn them.
     """
@@ -122,7 +130,7 @@ def policies(text: str, gone: Iterable[str] = ()) -> Policies:
             source="main",
             file="case.yaml",
             line=1,
-            introduced=age,
+            introduced=1 if same_age else age,
         )
         found[policy.key] = Applied(policy=policy, entry=entry)
     return found
@@ -137,7 +145,11 @@ def view(scenario: Scenario, ports: Mapping[str, int]) -> View:
         endpoints[service] = (*endpoints.get(service, ()), here)
     return build_view(
         revision=1,
-        policies=policies(text.replace("OUTSIDE", str(ports["outside"])), scenario.gone),
+        policies=policies(
+            text.replace("OUTSIDE", str(ports["outside"])),
+            gone=scenario.gone,
+            same_age=scenario.same_age,
+        ),
         catalog=Catalog(endpoints),
         placement=Placement(id="test", service=scenario.caller, outbound=Address("127.0.0.1", 0)),
         svid=None,
