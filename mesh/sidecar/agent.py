@@ -23,7 +23,7 @@ from typing import TypeVar
 
 import structlog
 
-from mesh.errors import MeshError
+from mesh.errors import MeshError, Unavailable
 from mesh.latest import Latest
 from mesh.model.catalog import Endpoint
 from mesh.model.status import SidecarStatus
@@ -69,13 +69,15 @@ async def run(
     ports: SidecarPorts,
     on_ready: Callable[[Ready], None],
     stop: asyncio.Event,
+    patience: timedelta | None = None,
 ) -> None:
     """Run a sidecar until `stop` is set, then deregister, drain and end it.
 
-    `on_ready` is called once, when it serves. Cancelling leaves Envoy running, for the next agent
-    to adopt.
+    `on_ready` is called once, when it serves; `patience` is how long that may take (None: an
+    agent keeps trying). Cancelling leaves Envoy running, for the next agent to adopt.
 
     Raises:
+        Unavailable: it did not serve within `patience`.
         Conflict: another agent holds the id.
         PortInUse: somebody else listens on an address that was asked for.
         OutsideError: the state folder or Envoy cannot be used.
@@ -84,7 +86,7 @@ async def run(
     try:
         async with asyncio.TaskGroup() as tasks:
             sidecar = Sidecar(options, ports, place)
-            running = tasks.create_task(sidecar.run(on_ready))
+            running = tasks.create_task(sidecar.run(on_ready, patience))
             await stop.wait()
             await sidecar.end()
             running.cancel()
@@ -139,7 +141,9 @@ class Sidecar:
         )
         self._registration = self._registration_of(options)
 
-    async def run(self, on_ready: Callable[[Ready], None]) -> None:
+    async def run(
+        self, on_ready: Callable[[Ready], None], patience: timedelta | None = None
+    ) -> None:
         """Every task of the sidecar; runs until cancelled."""
         surviving: dict[str, Callable[[], Awaitable[None]]] = {
             "follow head": self._policies.run,
@@ -166,7 +170,7 @@ class Sidecar:
             tasks.create_task(self._on(self._certificates.newest, self._news))
             tasks.create_task(self._on(self._trust.newest, self._news))
             tasks.create_task(self._on(self._catalog.newest, self._news))
-            tasks.create_task(self._announce(on_ready))
+            tasks.create_task(self._announce_within(patience, on_ready))
 
     async def end(self) -> None:
         """Leave: deregister, let callers learn it, drain Envoy, take the report back."""
@@ -222,6 +226,23 @@ class Sidecar:
             self._policies.recall(remembered.scope)
         else:
             _log.warning("waiting for the store: nothing is remembered here")
+
+    async def _announce_within(
+        self, patience: timedelta | None, on_ready: Callable[[Ready], None]
+    ) -> None:
+        told = asyncio.Event()
+
+        def tell(ready: Ready) -> None:
+            told.set()
+            on_ready(ready)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._announce(tell))
+            if patience is not None and not await set_within(told, patience):
+                await self._place.data_plane.drain(timedelta())
+                reason = "; ".join(self._troubles()) or "the log says what it waits for"
+                seconds = patience.total_seconds()
+                raise Unavailable(f"the sidecar does not serve after {seconds:g} s: {reason}")
 
     async def _announce(self, on_ready: Callable[[Ready], None]) -> None:
         """Say that the sidecar serves; without any revision that is: nothing, as it shall."""
@@ -297,11 +318,6 @@ class Sidecar:
     def _describe(self, now: datetime) -> SidecarStatus:
         placement, standing = self._place.placement, self._standing.value
         svid = self._certificates.newest.value
-        troubles = (
-            self._policies.trouble,
-            self._catalog.newest.value.stale,
-            self._certificates.trouble(now),
-        )
         return SidecarStatus(
             id=placement.id,
             service=placement.service,
@@ -311,11 +327,20 @@ class Sidecar:
             outbound=placement.outbound,
             upstreams=self._reconciler.compiled.value.upstreams,
             rejections=standing.rejections,
-            stale="; ".join(trouble for trouble in troubles if trouble) or None,
+            stale="; ".join(self._troubles()) or None,
             certificate_not_after=svid.not_after if svid else None,
             sockets=str(self._place.folder.sockets),
             time=now,
         )
+
+    def _troubles(self) -> list[str]:
+        """Why this sidecar runs on old news, if it does."""
+        troubles = (
+            self._policies.trouble,
+            self._catalog.newest.value.stale,
+            self._certificates.trouble(self._clock.now()),
+        )
+        return list(dict.fromkeys(trouble for trouble in troubles if trouble))
 
     async def _remember(self) -> None:
         while True:
