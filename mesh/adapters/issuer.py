@@ -215,7 +215,6 @@ class LocalIssuer:
         now = self._clock.now()
         while (step := rotation.due(state, now)) is not None:
             state = rotation.take(state, step, _material(), now)
-            _LOG.info("certificate authority changed", step=step)
         return state
 
     def _required(self, state: State | None) -> State:
@@ -266,6 +265,7 @@ class LocalIssuer:
             if after != before:
                 with self._errors("write"):
                     self._write(record.encode(after))
+                _log_change(before, after)
             return after
         finally:
             os.close(lock)
@@ -332,6 +332,22 @@ class LocalIssuer:
                 raise OutOfSpace(message, "free space on this disk") from error
             hint = f'its folder "{self._folder}" must belong to this user'
             raise OutsideError(message, hint) from error
+
+
+def _log_change(before: State | None, after: State) -> None:
+    facts = _facts(after)
+    if before is None or facts != _facts(before):
+        _LOG.info("certificate authority changed", **facts)
+
+
+def _facts(state: State) -> dict[str, str]:
+    return {
+        "trust_domain": state.trust_domain,
+        "roots": " ".join(
+            one.fingerprint for one in _status(state).certificates if one.role is Role.ROOT
+        ),
+        "intermediate": fingerprint(state.intermediate.certificate),
+    }
 
 
 def _material() -> Material:
