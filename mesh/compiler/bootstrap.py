@@ -31,8 +31,9 @@ _STATISTICS_PREFIXES = (
     "extension_config_discovery.",
     "http.outbound.downstream_rq_",
     "http.inbound.downstream_rq_",
-    "http.inbound.rbac.",
-    "http.outbound.rbac.",
+    # With a dot at the end Envoy compares symbols, and misses the names of rules.
+    "http.inbound.rbac",
+    "http.outbound.rbac",
     "tcp.",
 )
 _STATISTICS_SUFFIXES = (

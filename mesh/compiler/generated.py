@@ -16,6 +16,9 @@ SVID_SECRET: Final = "svid"  # noqa: S105 -- the name of a secret, not a secret
 PEERS_SECRET: Final = "peers"  # noqa: S105 -- the name of a secret, not a secret
 """The SDS secret with the validation context: the SPIFFE validator and its trust bundle."""
 
+CALLERS_SECRET: Final = "callers"  # noqa: S105 -- the name of a secret, not a secret
+"""The SDS secret of a TCP service's inbound listener: PEERS_SECRET, for its callers only."""
+
 APP_CLUSTER: Final = "app"
 """The cluster of the application beside the sidecar."""
 

@@ -15,6 +15,7 @@ from mesh.compiler.durations import spread, text
 from mesh.compiler.generated import (
     ADS,
     APP_CLUSTER,
+    CALLERS_SECRET,
     INBOUND_ROUTES,
     JSON,
     OUTBOUND_ROUTES,
@@ -100,7 +101,7 @@ def _inbound(view: View, inbound: Inbound) -> Generated:
         },
         names=(
             (ResourceType.SECRET, SVID_SECRET),
-            (ResourceType.SECRET, PEERS_SECRET),
+            (ResourceType.SECRET, _validates(inbound.protocol)),
             (ResourceType.EXTENSION, access),
             leads_to,
         ),
@@ -220,7 +221,10 @@ def _mutual_tls(protocol: Protocol) -> JSON:
             "tls_maximum_protocol_version": "TLSv1_3",
         },
         "tls_certificate_sds_secret_configs": [{"name": SVID_SECRET, "sds_config": ADS}],
-        "validation_context_sds_secret_config": {"name": PEERS_SECRET, "sds_config": ADS},
+        "validation_context_sds_secret_config": {
+            "name": _validates(protocol),
+            "sds_config": ADS,
+        },
     }
     if protocol.is_http:
         context["alpn_protocols"] = ["h2"]
@@ -232,6 +236,11 @@ def _mutual_tls(protocol: Protocol) -> JSON:
     }
     tls = _TYPE + "transport_sockets.tls.v3.DownstreamTlsContext"
     return _filter("envoy.transport_sockets.tls", tls, body)
+
+
+def _validates(protocol: Protocol) -> str:
+    """The secret that callers are validated with: requests are decided one by one, bytes once."""
+    return PEERS_SECRET if protocol.is_http else CALLERS_SECRET
 
 
 def _listener(

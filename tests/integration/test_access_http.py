@@ -21,9 +21,7 @@ POLICIES = policies(
             "web",
             called="web-reads",
             operations=(
-                Operation(
-                    methods=("GET", "HEAD"), paths=((PREFIX, "/items/"), (EXACT, "/health"))
-                ),
+                Operation(methods=("GET", "HEAD"), paths=((PREFIX, "/items/"), (EXACT, "/health"))),
                 Operation(paths=((REGEX, "/v[0-9]+/open"),)),
                 Operation(headers=(ValueMatch("x-key", "k[0-9]", ValueMatchType.REGEX),)),
             ),
@@ -52,9 +50,7 @@ def mesh() -> Iterator[Mapping[str, RunningEnvoy]]:
 
 def ask(mesh: Mapping[str, RunningEnvoy], caller: str, path: str, **fields: object) -> str:
     """The status, with the reason where a sidecar answered."""
-    answer = sidecars.request(
-        mesh[caller].ports["outbound"], path, host="api.default", **fields
-    )
+    answer = sidecars.request(mesh[caller].ports["outbound"], path, host="api.default", **fields)
     return f"{answer.status} {answer.reason or ''}".strip()
 
 
@@ -70,7 +66,7 @@ DENIED = "403 access-denied"
         ("/items?admin", "GET", "200"),
         ("/items", "HEAD", "200"),
         ("/items", "POST", DENIED),
-        ("/items", "get", DENIED),
+        ("/items", "PATCH", DENIED),
         ("/itemsx", "GET", DENIED),
         ("/health", "GET", "200"),
         ("/health/", "GET", DENIED),
