@@ -6,8 +6,8 @@ import sys
 import structlog
 
 
-def configure(*, verbose: bool = False) -> None:
-    """Set structlog up for this process; `verbose` adds debug lines."""
+def configure(level: str) -> None:
+    """Set structlog up for this process: lines of `level` (`debug`, `info`, ...) and above."""
     is_terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
     if is_terminal:
@@ -21,7 +21,7 @@ def configure(*, verbose: bool = False) -> None:
             *([] if is_terminal else [structlog.processors.format_exc_info]),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger("debug" if verbose else "info"),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from mesh.cli import console
 from mesh.cli.console import GREEN, JSON, RED, YELLOW, paint
@@ -16,6 +17,9 @@ from mesh.operations.drafting import Drafted
 from mesh.operations.history import Difference
 from mesh.operations.sidecars import Member
 from mesh.operations.status import Status
+
+if TYPE_CHECKING:
+    from mesh.sidecar.ports import Ready
 
 _STATES = {
     SidecarState.IN_SYNC: GREEN,
@@ -125,6 +129,40 @@ def upstream_name(service: ServiceName) -> str:
     return f"{service.name}.{service.namespace}"
 
 
+def ready_text(ready: "Ready") -> str:
+    """The line of a sidecar that serves."""
+    facts = {
+        "service": ready.service,
+        "id": ready.id,
+        "inbound": address_text(ready.inbound) or "-",
+        "outbound": address_text(ready.outbound),
+        "revision": ready.revision,
+    }
+    return " ".join(["ready", *(f"{name}={value}" for name, value in facts.items())])
+
+
+def ready_json(ready: "Ready") -> str:
+    """The same for programs: one object in one line."""
+    return json.dumps(
+        {
+            "ready": True,
+            "service": ready.service.name,
+            "namespace": ready.service.namespace,
+            "id": ready.id,
+            "inbound": address_text(ready.inbound),
+            "outbound": address_text(ready.outbound),
+            "upstreams": _upstreams(ready.upstreams),
+            "revision": ready.revision,
+        }
+    )
+
+
+def _upstreams(upstreams: Mapping[ServiceName, Address]) -> dict[str, JSON]:
+    return {
+        upstream_name(name): address_text(address) for name, address in sorted(upstreams.items())
+    }
+
+
 def _member_json(member: Member, head: int) -> JSON:
     status = member.status
     expiry = status.certificate_not_after
@@ -136,10 +174,7 @@ def _member_json(member: Member, head: int) -> JSON:
         "state": member.state(head).value,
         "inbound": address_text(status.inbound),
         "outbound": address_text(status.outbound),
-        "upstreams": {
-            upstream_name(name): address_text(address)
-            for name, address in sorted(status.upstreams.items())
-        },
+        "upstreams": _upstreams(status.upstreams),
         "certificate": None if expiry is None else {"not_after": instant(expiry)},
         "message": member.message,
         "sockets": status.sockets,

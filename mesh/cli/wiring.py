@@ -5,15 +5,19 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from mesh.adapters.clock import SystemClock
 from mesh.cli.options import Flags
 from mesh.errors import UsageError
-from mesh.ports import Clock, Store
+from mesh.ports import Clock, Discovery, Store
 from mesh.settings import EtcdStore, Settings, SQLiteStore, read_settings
+
+if TYPE_CHECKING:
+    from mesh.adapters.issuer import LocalIssuer
+    from mesh.sidecar.ports import SidecarPorts
 
 T = TypeVar("T")
 
@@ -54,7 +58,54 @@ def make_store(settings: Settings, clock: Clock) -> Store:
 
             return EmbeddedStore(path, clock=clock)
         case EtcdStore():
-            raise NotImplementedError
+            from mesh.adapters import etcd
+
+            given = settings.store
+            return etcd.EtcdStore(
+                etcd.EtcdSettings(
+                    endpoints=given.endpoints,
+                    prefix=given.prefix,
+                    cacert=given.cacert,
+                    cert=given.cert,
+                    key=given.key,
+                ),
+                clock=clock,
+            )
+
+
+def make_discovery(settings: Settings, store: Store, clock: Clock) -> Discovery:
+    """The discovery of the settings; the embedded one lives in `store`."""
+    if settings.discovery is None:
+        from mesh.adapters.registered import RegisteredDiscovery
+
+        return RegisteredDiscovery(store, clock=clock)
+    raise NotImplementedError
+
+
+def make_issuer(settings: Settings, clock: Clock, trust_domain: str | None) -> "LocalIssuer":
+    """The certificate authority of the settings."""
+    from mesh.adapters.issuer import LocalIssuer
+
+    return LocalIssuer(settings.ca, clock=clock, trust_domain=trust_domain)
+
+
+def sidecar_ports(settings: Settings) -> "SidecarPorts":
+    """Everything that a sidecar needs of the outside world."""
+    from mesh.adapters.ads import AdsServer
+    from mesh.adapters.envoy import EnvoyProcess
+    from mesh.sidecar.ports import SidecarPorts
+
+    clock = SystemClock()
+    return SidecarPorts(
+        clock=clock,
+        store=lambda: make_store(settings, clock),
+        discovery=lambda store: make_discovery(settings, store, clock),
+        issuer=lambda trust_domain: make_issuer(settings, clock, trust_domain),
+        configuration_server=AdsServer,
+        data_plane=lambda folder, bootstrap: EnvoyProcess(
+            folder=folder, bootstrap=bootstrap, clock=clock
+        ),
+    )
 
 
 def with_store(context: typer.Context, action: Callable[[Store, Clock], Awaitable[T]]) -> T:
