@@ -19,7 +19,7 @@ from mesh.documents.fields import texts as texts_of
 from mesh.documents.parser import Document
 from mesh.documents.routes import http_route
 from mesh.documents.traffic import traffic_policy
-from mesh.errors import OutsideError
+from mesh.errors import Corrupted
 from mesh.model.identity import DEFAULT_NAMESPACE, DEFAULT_TRUST_DOMAIN, ServiceName
 from mesh.model.policy import (
     Address,
@@ -69,26 +69,26 @@ def decode(canonical: bytes, expected: str | None = None) -> Policy:
     `expected` is the digest that the bytes must have, where the caller knows it.
 
     Raises:
-        OutsideError: the bytes are damaged.
+        Corrupted: the bytes are damaged.
     """
     if expected is not None and digest(canonical) != expected:
-        raise OutsideError(f"object {expected[:12]} is damaged: its digest differs")
+        raise Corrupted(f"object {expected[:12]} is damaged: its digest differs")
     try:
         return _policy(json.loads(canonical))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OutsideError(f"a stored policy cannot be read: {error}") from error
+        raise Corrupted(f"a stored policy cannot be read: {error}") from error
 
 
 def to_yaml(canonical: bytes) -> str:
     """A stored policy as a YAML document that reads back to the same bytes.
 
     Raises:
-        OutsideError: the bytes are damaged.
+        Corrupted: the bytes are damaged.
     """
     try:
         data = json.loads(canonical)
     except ValueError as error:
-        raise OutsideError(f"a stored policy cannot be read: {error}") from error
+        raise Corrupted(f"a stored policy cannot be read: {error}") from error
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.allow_unicode = True

@@ -127,7 +127,7 @@ def _refused(source: SourceText) -> Diagnostic | None:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return _error(start, "not-utf8", "the file is UTF-16 or UTF-32", "save it as UTF-8")
     if (at := data.find(b"\0")) >= 0:
-        return _error(_byte_position(source, at), "binary", "a NUL byte: this is no text",
+        return _error(_byte_position(source, at), "binary-file", "a NUL byte: this is no text",
                       "give YAML files only")  # fmt: skip
     try:
         data.decode()

@@ -94,7 +94,9 @@ def _together(target: Target, policies: list[tuple[TrafficPolicy, Placed]]) -> I
             )
             related = ((reference.place(path), "set differently here"),)
             yield from at.report(
-                Finding(path, "conflict", message, "keep one of the two", related=related)
+                Finding(
+                    path, "conflicting-policies", message, "keep one of the two", related=related
+                )
             )
     yield from _combined(target, policies)
 
@@ -106,7 +108,7 @@ def _combined(target: Target, policies: list[tuple[TrafficPolicy, Placed]]) -> I
         if aware and policy.outlier_detection is False:
             related = ((aware[0].place(("spec", "loadBalancer", "algorithm")), "latency-aware"),)
             yield from placed.report(
-                Finding(("spec", "outlierDetection"), "conflict",
+                Finding(("spec", "outlierDetection"), "conflicting-policies",
                         f'latency-aware balancing of {target.kind} "{shown(target)}" needs '
                         "outlier detection", 'remove "off"', related=related))  # fmt: skip
     limits = [policy.timeouts.request for policy, _ in policies if policy.timeouts.request]

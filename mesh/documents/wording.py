@@ -110,10 +110,7 @@ def phrase(
     path: Path = tuple(error.instance_path)
     value = cast("Value", error.instance)
     broken = _Broken(kind, path, value, schema, document, error.kind)
-    words = _WORDS.get(error.kind.name)
-    if words is None:
-        return [Finding(path, "invalid-value", f"{broken.where}: {error.message}")]
-    return words(broken)
+    return _WORDS[error.kind.name](broken)
 
 
 def _unknown(broken: _Broken) -> list[Finding]:
