@@ -6,6 +6,13 @@ from mesh.compiler.durations import text
 from mesh.compiler.generated import JSON
 from mesh.model.policy import Algorithm, OutlierDetection, SuccessRate
 
+_LATENCY: Final = "%COMMON_DURATION(US_TX_BEG:US_RX_BEG:us)%"
+"""Of this try alone, in microseconds: `%RESPONSE_DURATION%` counts from the request's arrival, so
+that an endpoint pays for the tries before it, and is 0 below a millisecond, which is no weight.
+"""
+_SCALE: Final = 1_000_000_000
+"""Weights are whole: with this one, 100 us weighs ten million and a minute 17."""
+
 _EXTENSIONS: Final = "type.googleapis.com/envoy.extensions."
 _LEGACY: Final = {
     Algorithm.ROUND_ROBIN: "ROUND_ROBIN",
@@ -41,7 +48,7 @@ def load_report() -> list[JSON]:
     report = {
         "header": {
             "key": header,
-            "value": "TEXT rps_fractional=1000,application_utilization=%RESPONSE_DURATION%",
+            "value": f"TEXT rps_fractional={_SCALE},application_utilization={_LATENCY}",
         },
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
     }

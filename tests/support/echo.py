@@ -10,6 +10,7 @@ x-echo-fail: 2 reset       the first two tries of its `x-echo-key` fail: `reset`
                            `hang` never answers, a number is a status
 x-echo-fail-at: NAME       that backend answers 500
 x-echo-delay: 0.4          seconds before the answer
+x-echo-slow: NAME 0.1      the same at one backend; repeatable
 """
 
 import asyncio
@@ -28,7 +29,7 @@ class _Echo:
         self._backend = backend
         self._tries = tries
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get("upgrade", "").lower() == "websocket":
             return await self._websocket(request)
         body = await request.text()
@@ -45,9 +46,7 @@ class _Echo:
             status = int(how) if how.isdigit() else status
         if request.headers.get("x-echo-fail-at") == self._backend:
             status = 500
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(float(request.headers.get("x-echo-delay", "0"))):
-                await asyncio.Event().wait()
+        await self._wait(request)
         answered = (each.split("=", 1) for each in request.headers.getall("x-echo-answer", ()))
         content = {
             "backend": self._backend,
@@ -60,7 +59,15 @@ class _Echo:
         headers = CIMultiDict((name, value) for name, value in answered)
         return web.json_response(content, status=status, headers=headers)
 
-    async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
+    async def _wait(self, request: web.BaseRequest) -> None:
+        slow = dict(each.split(" ") for each in request.headers.getall("x-echo-slow", ()))
+        seconds = float(slow.get(self._backend, request.headers.get("x-echo-delay", "0")))
+        if seconds:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await asyncio.Event().wait()
+
+    async def _websocket(self, request: web.BaseRequest) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         async for message in socket:

@@ -8,6 +8,7 @@ the addresses of instances.
 
 import http.client
 import json
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from mesh.compiler import bootstrap as compiled
 from mesh.compiler.scope import build_view
 from mesh.compiler.view import Inbound, View
 from mesh.documents import codec, parser, schema
-from mesh.model.catalog import Catalog, Endpoint
+from mesh.model.catalog import Catalog, Endpoint, Health
 from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
 from mesh.model.placement import Placement
 from mesh.model.policy import Address, Default, Protocol
@@ -34,7 +35,14 @@ INSTANCES = {
     "stock": (ServiceName("default", "stock"), {}),
     "cart": (ServiceName("shop", "cart"), {}),
     "outside": (ServiceName("nowhere", "outside"), {}),
+    "steady": (ServiceName("default", "fragile"), {}),
+    "deserted": (ServiceName("default", "fragile"), {"app": "down"}),
+    "unplugged": (ServiceName("default", "fragile"), {"sidecar": "down"}),
 }
+DESERTED = "deserted"
+"""Its sidecar serves, its application does not."""
+UNPLUGGED = "unplugged"
+"""Not even its sidecar serves."""
 
 PRELUDE = """
 {apiVersion: mesh/v1, kind: Mesh, metadata: {name: mesh}, spec: {access: {default: allow}}}
@@ -54,6 +62,18 @@ spec: {protocol: http, port: 80, instances: {service: api, meta: {version: v2}}}
 {apiVersion: mesh/v1, kind: Service, metadata: {name: stock}, spec: {protocol: http, port: 8080}}
 ---
 {apiVersion: mesh/v1, kind: Service, metadata: {name: empty}, spec: {protocol: http, port: 80}}
+---
+apiVersion: mesh/v1
+kind: Service
+metadata: {name: deserted}
+spec: {protocol: http, port: 80, instances: {service: fragile, meta: {app: down}}}
+---
+apiVersion: mesh/v1
+kind: Service
+metadata: {name: unplugged}
+spec: {protocol: http, port: 80, instances: {service: fragile, meta: {sidecar: down}}}
+---
+{apiVersion: mesh/v1, kind: Service, metadata: {name: fragile}, spec: {protocol: http, port: 80}}
 ---
 apiVersion: mesh/v1
 kind: Service
@@ -97,12 +117,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Documents (beside the prelude, youngest last) and who calls."""
+    """Documents (beside the prelude, youngest last), who calls, and how the instances are."""
 
     documents: str
     caller: ServiceName = WEB
     gone: frozenset[str] = field(default_factory=frozenset)
     same_age: bool = False
+    health: Mapping[str, Health] = field(default_factory=dict)
 
 
 def as_yaml(document: Mapping[str, Any]) -> str:
@@ -141,7 +162,15 @@ def view(scenario: Scenario, ports: Mapping[str, int]) -> View:
     text = f"{PRELUDE}\n---\n{scenario.documents}" if scenario.documents else PRELUDE
     endpoints: dict[ServiceName, tuple[Endpoint, ...]] = {}
     for id, (service, meta) in INSTANCES.items():
-        here = Endpoint(id=id, service=service, address="127.0.0.1", port=ports[id], meta=meta)
+        health = scenario.health.get(id, Health.HEALTHY)
+        here = Endpoint(
+            id=id,
+            service=service,
+            address="127.0.0.1",
+            port=ports[id],
+            meta=meta,
+            health=health,
+        )
         endpoints[service] = (*endpoints.get(service, ()), here)
     return build_view(
         revision=1,
@@ -188,7 +217,7 @@ def _in_folder(assignment: Mapping[str, Any], sockets: Mapping[int, str]) -> dic
     return dict(json.loads(text))
 
 
-def _inbound(id: str, port: int, socket: str) -> dict[str, Any]:
+def _inbound(id: str, port: int, path: str) -> dict[str, Any]:
     """The callee's part of a bootstrap, for an instance whose application is on `port`."""
     service = INSTANCES[id][0]
     here = Address("127.0.0.1", 0)
@@ -215,7 +244,7 @@ def _inbound(id: str, port: int, socket: str) -> dict[str, Any]:
     rules = {each.name: each.json["typed_config"] for each in authorization.inbound(made)}
     listener = _inline(_named(made, "inbound"), routes.inbound(made).json, rules)
     del listener["filter_chains"][0]["transport_socket"]
-    listener |= {"name": f"inbound/{id}", "address": {"pipe": {"path": socket}}}
+    listener |= {"name": f"inbound/{id}", "address": {"pipe": {"path": path}}}
     text = json.dumps({"listeners": [listener], "clusters": [clusters.clusters(made)[0].json]})
     return dict(json.loads(text.replace('"app"', f'"app/{id}"')))
 
@@ -273,13 +302,23 @@ class Mesh:
 
 
 @contextmanager
+def _closed_port() -> Iterator[int]:
+    """A port that is taken and refuses connections."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@contextmanager
 def running(scenarios: Mapping[str, Scenario]) -> Iterator[Mesh]:
     """One Envoy for all scenarios, each a listener of its own, until the block ends."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-")))
-        ports = stack.enter_context(echo.running(list(INSTANCES)))
+        served = [id for id in INSTANCES if id not in (DESERTED, UNPLUGGED)]
+        ports = stack.enter_context(echo.running(served))
+        ports |= {id: stack.enter_context(_closed_port()) for id in (DESERTED, UNPLUGGED)}
         sockets = {port: str(folder / f"{id}.sock") for id, port in ports.items()}
-        parts = [_inbound(id, port, sockets[port]) for id, port in ports.items()]
+        parts = [_inbound(id, port, sockets[port]) for id, port in ports.items() if id != UNPLUGGED]
         parts += [_outbound(name, view(each, ports), sockets) for name, each in scenarios.items()]
         own = compiled.bootstrap(node_id="x", cluster="x", ads_socket="x", admin_socket="x")
         bootstrap = {
