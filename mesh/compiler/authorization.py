@@ -84,7 +84,7 @@ def outbound(view: View, target: Target) -> JSON | None:
 
 def _http(view: View, inbound: Inbound) -> Generated:
     rules = list(_rules(inbound))
-    guards = {SEVERAL_IDENTITIES: _header("x-forwarded-client-cert", _regex(".*URI=.*URI=.*"))}
+    guards = {SEVERAL_IDENTITIES: _header("x-forwarded-client-cert", _regex("(?s).*URI=.*URI=.*"))}
     guards |= _paths_guard(rule for _, rule in rules)
     conditions = [
         (
@@ -187,7 +187,7 @@ def _foreign(trust_domain: str) -> str:
         f"{re.escape(domain[:index])}(?:[^{re.escape(letter)}].*)?"
         for index, letter in enumerate(domain)
     )
-    return f"spiffe://(?:{'|'.join(leaving)})"
+    return f"(?s)spiffe://(?:{'|'.join(leaving)})"
 
 
 def _operations(rule: AccessRule) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _paths_guard(rules: Iterable[AccessRule]) -> dict[str, dict[str, Any]]:
     """
     if not any(operation.paths for rule in rules for operation in rule.operations):
         return {}
-    return {PATH_PARAMETERS: _url_path(_regex(".*(?:;|%3[bB]).*"))}
+    return {PATH_PARAMETERS: _url_path(_regex("(?s).*(?:;|%3[bB]).*"))}
 
 
 def _url_path(matcher: dict[str, Any]) -> dict[str, Any]:

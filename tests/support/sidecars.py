@@ -8,8 +8,9 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
+from mesh.adapters.clock import SystemClock
 from mesh.ca.chain import to_pem
 from mesh.compiler.scope import build_view
 from mesh.compiler.view import View
@@ -29,7 +30,7 @@ class Authority:
     """A CA that gives each service its certificate."""
 
     peers: certificates.Peers = field(
-        default_factory=lambda: certificates.Peers.made(now=datetime.now(UTC))
+        default_factory=lambda: certificates.Peers.made(now=SystemClock().now())
     )
 
     @property
@@ -47,7 +48,9 @@ class Authority:
         return SVID(identity, leaf.chain_pem, leaf.private_key_pem, self.peers.now, end)
 
 
-def placement(service: str, *, app: int | None = None, upstreams: tuple[str, ...] = ()) -> Placement:
+def placement(
+    service: str, *, app: int | None = None, upstreams: tuple[str, ...] = ()
+) -> Placement:
     """A sidecar on free ports; with `app`, in front of an application."""
     own = name(service)
     return Placement(
