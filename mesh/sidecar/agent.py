@@ -186,12 +186,12 @@ class Sidecar:
         _log.info("ended", id=self._place.folder.id)
 
     async def _step(self, what: str, work: Awaitable[object], limit: timedelta) -> None:
-        """One step of the end: its failure or slowness does not keep the next from happening."""
+        """Something whose failure or slowness must not keep the next from happening."""
         try:
             async with asyncio.timeout(limit.total_seconds()):
                 await work
         except (MeshError, TimeoutError) as error:
-            _log.warning("a step of the end failed", step=what, reason=str(error) or "too slow")
+            _log.warning("a step failed, going on", step=what, reason=str(error) or "too slow")
 
     # --- cells to cells ----------------------------------------------------------------------
 
@@ -256,6 +256,7 @@ class Sidecar:
         await self._arrive()
         self._announced.set()
         self._reporter.changed()
+        await self._step("remember", self._save(), _STEP)  # who is ready survives a power cut
         if not is_empty:
             on_ready(self._ready())
 
@@ -345,9 +346,9 @@ class Sidecar:
     async def _remember(self) -> None:
         while True:
             await self._changed.wait()
-            await self._clock.sleep(_CACHE_INTERVAL)
             self._changed.clear()
             await self._save()
+            await self._clock.sleep(_CACHE_INTERVAL)
 
     async def _save(self) -> None:
         """Keep what is in force: a revision that Envoy refuses in part is not remembered."""

@@ -1,0 +1,135 @@
+"""What breaks beside a serving sidecar, and what its callers notice: nothing."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from mesh.errors import Unavailable
+from mesh.ports import Issuer, Store
+from tests.support.mesh_host import CLOCK, Host, more
+
+SERVICE = """
+apiVersion: mesh/v1
+kind: Service
+metadata: {name: api}
+spec: {protocol: http, port: 80}
+---
+apiVersion: mesh/v1
+kind: AccessPolicy
+metadata: {name: api}
+spec:
+  targetRefs: [{kind: Service, name: api}]
+  rules:
+    - {name: web-reads, action: allow, from: [{service: web}], to: [{methods: [GET]}]}
+---
+"""
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    async with Host() as host:
+        await host.apply(SERVICE)
+        yield host
+
+
+def unreachable_store() -> Store:
+    raise Unavailable("nobody answers")
+
+
+def unreachable_issuer(_: str) -> Issuer:
+    raise Unavailable("nobody signs")
+
+
+async def test_agents_that_crash_lose_no_request_and_the_next_ones_adopt(host: Host) -> None:
+    app = host.apps("api")["api"]
+    api, web = await host.start("api", app), await host.start("web")
+    envoys = (api.envoy, web.envoy)
+    async with host.load(web, "api") as counts:
+        await more(counts, 50)
+        await api.crash()
+        await web.crash()
+        await more(counts, 200)
+        api, web = await host.start("api", app), await host.start("web")
+        await more(counts, 200)
+        assert (await host.apply(SERVICE.replace("port: 80", "port: 81"))).is_done
+        await more(counts, 50)
+    assert set(counts) == {"200"}
+    assert (api.envoy, web.envoy) == envoys
+    assert (await host.ask(web, "api:81")).status == 200
+
+
+async def test_a_killed_envoy_is_back_within_a_second(host: Host) -> None:
+    await host.start("api", host.apps("api")["api"])
+    web = await host.start("web")
+    before = web.envoy
+    os.kill(before, signal.SIGKILL)
+    killed = CLOCK.monotonic()
+    await host.until(web, "api")
+    assert CLOCK.monotonic() - killed < 1.0
+    assert web.envoy != before
+
+
+async def test_a_host_starts_with_every_server_dead(host: Host) -> None:
+    app = host.apps("api")["api"]
+    api, web = await host.start("api", app), await host.start("web")
+    await host.until(web, "api")
+    for sidecar in (api, web):
+        await sidecar.crash()
+        os.kill(sidecar.envoy, signal.SIGKILL)
+    dead = host.ports(store=unreachable_store, issuer=unreachable_issuer)
+    began = CLOCK.monotonic()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(host.start("api", app, dead))
+        started = tasks.create_task(host.start("web", None, dead))
+    web = started.result()
+    assert (await host.until(web, "api")).status == 200
+    assert CLOCK.monotonic() - began < 2.0
+    assert (await host.ask(web, "api", method="POST")).reason == "access-denied"
+    assert web.ready.revision == 1
+
+
+async def test_a_stopped_instance_fails_no_request(host: Host) -> None:
+    apps = host.apps("one", "two")
+    one = await host.start("api", apps["one"])
+    two = await host.start("api", apps["two"])
+    web = await host.start("web")
+    async with host.load(web, "api") as counts:
+        await more(counts, 200)
+        await one.stop()
+        await more(counts, 200)
+        again = await host.start("api", apps["one"])
+        await more(counts, 200)
+        await two.stop()
+        await more(counts, 200)
+    assert set(counts) == {"200"}
+    assert again.ready.id == one.ready.id
+    assert not await host.store.scan(f"sidecars/{two.ready.id}/")
+    assert not await host.store.scan(f"instances/default/api/{two.ready.id}/")
+
+
+async def test_certificates_of_seconds_rotate_under_load(host: Host) -> None:
+    mesh = """
+apiVersion: mesh/v1
+kind: Mesh
+metadata: {name: mesh}
+spec: {certificates: {lifetime: 10s}}
+"""
+    await host.apply(SERVICE + mesh)
+    api = await host.start("api", host.apps("api")["api"])
+    web = await host.start("web")
+    async with host.load(web, "api", connections=2) as counts:
+        first = (await host.status(api.ready.id)).certificate_not_after
+        assert first is not None
+        assert first - CLOCK.now() < timedelta(seconds=11)
+        ends = [first]
+        for id in (api.ready.id, web.ready.id, api.ready.id):
+            status = await host.status(
+                id, lambda s: (s.certificate_not_after or ends[0]) > ends[-1]
+            )
+            ends.append(status.certificate_not_after or ends[0])
+        await more(counts, 50)
+    assert set(counts) == {"200"}
