@@ -292,10 +292,10 @@ class Database:
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        application, form = _marks(connection)
-        if (application, form) == (0, 0) and _is_empty(connection):
+        if _is_empty(connection):
             self._create(connection)
-            application, form = _marks(connection)
+        # Not before: another process may have made it meanwhile.
+        application, form = _marks(connection)
         if application != APPLICATION_ID:
             raise Unavailable(
                 f'"{self.path}" is an SQLite file, but not a store of mesh',
