@@ -46,6 +46,10 @@ _HINTS = {
     "else check the indentation of this line and the one before",
     "found character that cannot start any token": "indent with spaces, not tabs, and quote a "
     "value that starts with @, ` or %",
+    "did not find expected ',' or ']'": 'separate items with "," and close "["',
+    "did not find expected ',' or '}'": 'separate fields with "," and close "{"',
+    "did not find expected node content": "a value is missing here, or a bracket is not closed",
+    "did not find expected key": "check the indentation of this line and the one before",
     "found unexpected end of stream": "a quote or bracket is opened and never closed",
     "found incompatible YAML document": "write %YAML 1.2, or leave the directive out",
 }
@@ -61,6 +65,7 @@ class Problem:
     message: str
     hint: str = ""
     first: tuple[int, int] | None = None
+    first_words: str = "first written here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +179,7 @@ class _Composer:
         following = self._next
         while not isinstance(event := following(), MappingEndEvent):
             mark = event.start_mark
-            key = self._key(event, depth)
+            key = self._key(event)
             below = path if self._spots is None else (*path, key)
             if key in seen:
                 first = (seen[key].line, seen[key].column)
@@ -187,7 +192,7 @@ class _Composer:
             result[key] = self._node(following(), below, depth + 1, mark)
         return result
 
-    def _key(self, event: object, depth: int) -> str:
+    def _key(self, event: object) -> str:
         if isinstance(event, ScalarEvent):
             if event.anchor is not None or event.tag is not None:
                 self._decorated(event)
@@ -199,9 +204,8 @@ class _Composer:
                        f'quote it: "{name}"')  # fmt: skip
             return name
         mark = event.start_mark  # type: ignore[attr-defined]  # every event has one
-        self._note(mark, "key-not-text", "a key must be text, not a list or mapping")
-        self._node(event, (_NOWHERE,), depth + 1, mark)
-        return ""
+        self._note(mark, "key-not-text", "a key must be text, not a list, mapping or alias")
+        raise _StopError
 
     def _sequence(self, path: Path, depth: int) -> list[Value]:
         result: list[Value] = []
@@ -247,12 +251,16 @@ class _Composer:
         self.problems.append(Problem(mark.line, mark.column, code, message, hint))
 
     def _syntax(self, error: YAMLError) -> None:
-        mark = problem = None
-        if isinstance(error, MarkedYAMLError):
-            mark, problem = error.problem_mark or error.context_mark, error.problem
-            if problem and "end of stream" in problem and error.context_mark is not None:
-                mark = error.context_mark  # where it was opened says more than where the text ends
-        text = problem or " ".join(str(error).split("\n")[0].split())
-        hint = _HINTS.get(text, "")
-        line, column = (mark.line, mark.column) if mark is not None else (0, 0)
-        self.problems.append(Problem(line, column, "yaml-syntax", f"not YAML: {text}", hint))
+        if not isinstance(error, MarkedYAMLError):
+            text = " ".join(str(error).split("\n")[0].split())
+            self.problems.append(Problem(0, 0, "yaml-syntax", f"not YAML: {text}"))
+            return
+        mark, opened = error.problem_mark or error.context_mark, error.context_mark
+        if opened is not None and "end of stream" in (error.problem or ""):
+            mark = opened  # where it was opened says more than where the text ends
+        here = (mark.line, mark.column) if mark is not None else (0, 0)
+        first = (opened.line, opened.column) if opened is not None else None
+        self.problems.append(
+            Problem(*here, "yaml-syntax", f"not YAML: {error.problem}",
+                    _HINTS.get(error.problem or "", ""), first if first != here else None,
+                    error.context or ""))  # fmt: skip

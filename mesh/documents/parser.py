@@ -150,12 +150,14 @@ def _split(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     start, line = 0, 1
     for marker in _MARKER.finditer(data):
+        is_empty = marker.start() <= start or not _CONTENT.search(data, start, marker.start())
         end = marker.start()
         if marker.group() == b"...":
             end = data.find(b"\n", end) + 1 or len(data)
-        elif not _CONTENT.search(data, start, end) or end < start:
+        elif is_empty:
             continue
-        yield line, data[start:end]
+        if not is_empty:
+            yield line, data[start:end]
         line += data.count(b"\n", start, end)
         start = end
     yield line, data[start:]
@@ -182,7 +184,7 @@ def _diagnostic(file: str, first_line: int, problem: Problem) -> Diagnostic:
     related: tuple[tuple[Position, str], ...] = ()
     if problem.first:
         line, column = problem.first
-        related = ((Position(file, first_line + line, column + 1), "first written here"),)
+        related = ((Position(file, first_line + line, column + 1), problem.first_words),)
     position = Position(file, first_line + problem.line, problem.column + 1)
     return _error(position, problem.code, problem.message, problem.hint, related)
 
