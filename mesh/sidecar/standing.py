@@ -46,7 +46,7 @@ def _diagnostics(rejections: Iterable[Rejection]) -> tuple[Diagnostic, ...]:
                 position=rejection.sources[0] if rejection.sources else _UNKNOWN,
                 severity=Severity.ERROR,
                 code=REJECTED,
-                message=f'envoy refuses {_kind(rejection)} "{rejection.name}": {rejection.detail}',
+                message=f'envoy refuses {_kind(rejection)} "{rejection.name}": {rejection.detail.strip()}',
                 hint="the last good configuration of it stays in force",
                 related=tuple((place, "also comes from here") for place in rejection.sources[1:]),
             )
