@@ -8,7 +8,7 @@ record is read as DEGRADED, and deleted by the first watcher that saw it silent 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -19,8 +19,8 @@ from mesh.errors import LeaseLost, MeshError
 from mesh.latest import Latest
 from mesh.model.catalog import Catalog, Endpoint, Health
 from mesh.model.identity import ServiceName
-from mesh.planning import keyspace, presence
-from mesh.planning.presence import Presence
+from mesh.planning import keyspace
+from mesh.planning.presence import Roster
 from mesh.ports import Clock, Entry, Interest, LeaseId, Put, Store, Transaction, Watched
 
 _LOG = structlog.get_logger(__name__)
@@ -163,44 +163,15 @@ class RegisteredDiscovery:
             _LOG.info("deleted an instance that was silent for long", key=forgotten.key)
 
 
-@dataclass(slots=True)
-class _Instances:
-    """One service on a board: the newest answer and what is made of it."""
-
-    presence: Presence = field(default_factory=Presence)
-    found: list[Endpoint] = field(default_factory=list)
-    silent: set[str] = field(default_factory=set)
-    records: dict[str, Entry] = field(default_factory=dict)
-
-    def receive(self, entries: Mapping[str, Entry], *, is_orderly: bool, now: float) -> None:
-        self.found, self.silent, self.records = [], set(), {}
-        for key, entry in entries.items():
-            endpoint = _endpoint(key, entry.value)
-            if endpoint is None:
-                continue
-            if _key(endpoint, keyspace.ALIVE) not in entries:
-                self.silent.add(endpoint.id)
-                if endpoint.health is Health.HEALTHY:
-                    endpoint = replace(endpoint, health=Health.DEGRADED)
-            self.found.append(endpoint)
-            self.records[endpoint.id] = entry
-        self.observe(is_orderly=is_orderly, now=now)
-
-    def observe(self, *, is_orderly: bool, now: float) -> None:
-        self.presence = presence.observe(
-            self.presence, self.found, silent=self.silent, is_orderly=is_orderly, now=now
-        )
-
-
 class _Board:
     """What one watch knows: written by its tasks, read by its iterator."""
 
     def __init__(self, interest: Interest) -> None:
         self._interest = interest
-        self._services = {service: _Instances() for service in interest.services}
+        self._roster = Roster(interest.services)
+        self._records: dict[ServiceName, dict[str, Entry]] = {}
         self._names: frozenset[ServiceName] = frozenset()
         self._missing = set(self.prefixes())
-        self._lost: dict[str, str] = {}
         self.changed = Latest(0)
         self.ages = asyncio.Event()
 
@@ -215,65 +186,55 @@ class _Board:
         """Whether each watched prefix has been heard of."""
         return not self._missing
 
+    def catalog(self) -> Catalog:
+        """The catalog as of now."""
+        return self._roster.catalog(self._names)
+
     def receive(self, prefix: str, watched: Watched, now: float) -> None:
         """Take in what the store says under a prefix."""
-        is_first = prefix in self._missing
         self._missing.discard(prefix)
-        # After an outage the store may be another: what vanished meanwhile did so unseen.
-        is_orderly = is_first or prefix not in self._lost
-        if watched.lost is None:
-            self._lost.pop(prefix, None)
-            self._take(prefix, watched.entries, is_orderly=is_orderly, now=now)
+        if watched.lost is not None:
+            self._roster.lose(prefix, watched.lost)
         else:
-            self._lost[prefix] = watched.lost
-            if is_first:
-                self._take(prefix, watched.entries, is_orderly=True, now=now)
+            # After an outage the store may be another: what vanished meanwhile did so unseen.
+            is_orderly = not self._roster.is_lost(prefix)
+            self._roster.heal(prefix)
+            self._take(prefix, watched.entries, is_orderly=is_orderly, now=now)
         self._announce()
 
     def _take(
         self, prefix: str, entries: Mapping[str, Entry], *, is_orderly: bool, now: float
     ) -> None:
-        if prefix == keyspace.INSTANCES:
-            parts = _by_service(entries)
+        parts = _by_service(entries)
+        if self._interest.names:
             self._names = frozenset(parts)
-            for service, instances in self._services.items():
-                instances.receive(parts.get(service, {}), is_orderly=is_orderly, now=now)
-            return
-        for service, instances in self._services.items():
-            if keyspace.instances(service) == prefix:
-                instances.receive(entries, is_orderly=is_orderly, now=now)
+        for service in self._interest.services:
+            if not keyspace.instances(service).startswith(prefix):
+                continue
+            part = parts.get(service, {})
+            self._records[service] = {
+                endpoint.id: entries[key] for key, (endpoint, _) in part.items()
+            }
+            self._roster.receive(
+                service,
+                [endpoint for endpoint, _ in part.values()],
+                silent=[endpoint.id for endpoint, is_alive in part.values() if not is_alive],
+                is_orderly=is_orderly,
+                now=now,
+            )
 
     def age(self, now: float) -> list[Entry]:
         """Look at the same answers later; the records that are to be deleted."""
-        if self._lost:
-            return []  # who is silent is unknown meanwhile
-        forgotten = []
-        for instances in self._services.values():
-            instances.observe(is_orderly=True, now=now)
-            forgotten += [
-                instances.records[endpoint.id] for endpoint in instances.presence.forgotten
-            ]
+        forgotten = self._roster.age(now)
         self._announce()
-        return forgotten
+        return [self._records[endpoint.service][endpoint.id] for endpoint in forgotten]
 
     def _announce(self) -> None:
-        if any(one.presence.changes_with_time for one in self._services.values()):
+        if self._roster.changes_with_time:
             self.ages.set()
         else:
             self.ages.clear()
         self.changed.set(self.changed.value + 1)
-
-    def catalog(self) -> Catalog:
-        """The catalog as of now."""
-        held = sorted(s for s, one in self._services.items() if one.presence.is_held)
-        stale = next((self._lost[prefix] for prefix in sorted(self._lost)), None)
-        if stale is None and held:
-            stale = f"all instances of {held[0]} vanished at once: the last known are kept for now"
-        return Catalog(
-            {service: one.presence.endpoints for service, one in self._services.items()},
-            self._names,
-            stale,
-        )
 
 
 # --- records --------------------------------------------------------------------------------
@@ -316,6 +277,22 @@ def _decode(service: ServiceName, id: str, value: bytes) -> Endpoint:
     )
 
 
+def _by_service(
+    entries: Mapping[str, Entry],
+) -> dict[ServiceName, dict[str, tuple[Endpoint, bool]]]:
+    """Each service's readable records: by key, the endpoint and whether it is alive."""
+    parts: dict[ServiceName, dict[str, tuple[Endpoint, bool]]] = {}
+    for key, entry in entries.items():
+        endpoint = _endpoint(key, entry.value)
+        if endpoint is None:
+            continue
+        is_alive = _key(endpoint, keyspace.ALIVE) in entries
+        if not is_alive and endpoint.health is Health.HEALTHY:
+            endpoint = replace(endpoint, health=Health.DEGRADED)
+        parts.setdefault(endpoint.service, {})[key] = (endpoint, is_alive)
+    return parts
+
+
 def _endpoint(key: str, value: bytes) -> Endpoint | None:
     """The endpoint of a readable record, as if it were alive; None for any other key."""
     place = keyspace.parse_instance(key)
@@ -326,17 +303,3 @@ def _endpoint(key: str, value: bytes) -> Endpoint | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         _LOG.warning("an instance's record is unreadable", key=key)
         return None
-
-
-def _by_service(entries: Mapping[str, Entry]) -> dict[ServiceName, dict[str, Entry]]:
-    """The entries of each service that has a record."""
-    parts: dict[ServiceName, dict[str, Entry]] = {}
-    for key, entry in entries.items():
-        place = keyspace.parse_instance(key)
-        if place is not None:
-            parts.setdefault(place[0], {})[key] = entry
-    return {
-        service: part
-        for service, part in parts.items()
-        if any(key.endswith("/" + keyspace.RECORD) for key in part)
-    }

@@ -10,7 +10,8 @@ Moments are seconds of a monotonic clock: setting the time of day removes nobody
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from mesh.model.catalog import Endpoint
+from mesh.model.catalog import Catalog, Endpoint
+from mesh.model.identity import ServiceName
 
 SILENCE_SECONDS = 600.0
 EMPTY_GRACE_SECONDS = 120.0
@@ -71,3 +72,87 @@ def observe(
         silent_since=since,
         forgotten=tuple(endpoint for endpoint in answer if endpoint.id in forgotten),
     )
+
+
+@dataclass(slots=True)
+class _Attendance:
+    """One service's newest answer and what is made of it."""
+
+    found: tuple[Endpoint, ...] = ()
+    silent: frozenset[str] = frozenset()
+    presence: Presence = field(default_factory=Presence)
+
+
+class Roster:
+    """What one watch knows of the services that it was asked for, whatever its source."""
+
+    def __init__(self, services: Iterable[ServiceName]) -> None:
+        self._services = {service: _Attendance() for service in sorted(services)}
+        self._lost: dict[str, str] = {}
+
+    @property
+    def changes_with_time(self) -> bool:
+        """Whether `age` may change something."""
+        return any(one.presence.changes_with_time for one in self._services.values())
+
+    def is_lost(self, source: str) -> bool:
+        """Whether a part of the source is out of reach."""
+        return source in self._lost
+
+    def lose(self, source: str, reason: str) -> None:
+        """A part of the source is out of reach; what it said last stays."""
+        self._lost[source] = reason
+
+    def heal(self, source: str) -> None:
+        """A part of the source answers again."""
+        self._lost.pop(source, None)
+
+    def receive(
+        self,
+        service: ServiceName,
+        found: Iterable[Endpoint],
+        *,
+        silent: Collection[str],
+        is_orderly: bool,
+        now: float,
+    ) -> None:
+        """Take in an answer about a service; as `observe`."""
+        attendance = self._services[service]
+        attendance.found, attendance.silent = tuple(found), frozenset(silent)
+        self._observe(attendance, is_orderly=is_orderly, now=now)
+
+    def endpoints(self, service: ServiceName) -> tuple[Endpoint, ...]:
+        """The endpoints to use for a service."""
+        return self._services[service].presence.endpoints
+
+    def age(self, now: float) -> tuple[Endpoint, ...]:
+        """Look at the same answers later; who was silent for too long.
+
+        Nothing changes while a part of the source is lost: who is silent is unknown then.
+        """
+        if self._lost:
+            return ()
+        for attendance in self._services.values():
+            self._observe(attendance, is_orderly=True, now=now)
+        return tuple(
+            endpoint for one in self._services.values() for endpoint in one.presence.forgotten
+        )
+
+    def catalog(self, names: Iterable[ServiceName] = ()) -> Catalog:
+        """The catalog as of now."""
+        stale = next((self._lost[source] for source in sorted(self._lost)), None)
+        held = [service for service, one in self._services.items() if one.presence.is_held]
+        if stale is None and held:
+            stale = f"all instances of {held[0]} vanished at once: the last known are kept for now"
+        endpoints = {service: one.presence.endpoints for service, one in self._services.items()}
+        return Catalog(endpoints, frozenset(names), stale)
+
+    @staticmethod
+    def _observe(attendance: _Attendance, *, is_orderly: bool, now: float) -> None:
+        attendance.presence = observe(
+            attendance.presence,
+            attendance.found,
+            silent=attendance.silent,
+            is_orderly=is_orderly,
+            now=now,
+        )
