@@ -1,7 +1,124 @@
-"""Placeholder."""
+"""The certificate authority's commands: ca init, status, rotate."""
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from mesh.cli import console
+from mesh.cli.options import Output, OutputOption, duration
+
+if TYPE_CHECKING:
+    from mesh.adapters.issuer import AuthorityStatus, LocalIssuer
+
+T = TypeVar("T")
+
+group = typer.Typer(help="The certificate authority of this host.", rich_markup_mode=None)
+
 
 def register(app: typer.Typer) -> None:
-    """Add."""
+    """Add the commands of this module."""
+    app.add_typer(group, name="ca", epilog="Example: mesh ca status")
+
+
+@group.command(epilog="Example: mesh ca init --trust-domain example.org")
+def init(
+    context: typer.Context,
+    *,
+    trust_domain: Annotated[
+        str | None,
+        typer.Option("--trust-domain", metavar="NAME", help="Fixed from now on [mesh.local]."),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Make the certificate authority and publish its root; the first sidecar would do it, too."""
+    from mesh.cli.wiring import with_store
+    from mesh.operations.trust import publish
+    from mesh.planning.record import serialize
+    from mesh.sidecar.remembered import write_bundle
+
+    found = _with_issuer(context, lambda issuer: issuer.init(), trust_domain)
+    bundle = _with_issuer(context, lambda issuer: issuer.bundle())
+    with_store(context, lambda store, _: publish(store, serialize(write_bundle(bundle))))
+    _show(found, output)
+
+
+@group.command(epilog="Example: mesh ca status --output json")
+def status(context: typer.Context, *, output: OutputOption = Output.TEXT) -> None:
+    """Show the trust domain and the certificates that sign."""
+    _show(_with_issuer(context, lambda issuer: issuer.status()), output)
+
+
+@group.command(epilog="Example: mesh ca rotate --root")
+def rotate(
+    context: typer.Context,
+    *,
+    root: Annotated[
+        bool, typer.Option("--root", help="Also the root: trusted at once, used after a while.")
+    ] = False,
+    settle: Annotated[
+        str,
+        typer.Option("--settle", metavar="DURATION", help="How long members may take to trust."),
+    ] = "10m",
+    activate: Annotated[
+        bool, typer.Option("--activate", help="Use the prepared root now: every member has it.")
+    ] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Replace what signs, without a dropped request: leaves follow at their next renewal."""
+    within = duration(settle, "--settle")
+    if activate:
+        found = _with_issuer(context, lambda issuer: issuer.activate())
+    else:
+        found = _with_issuer(context, lambda issuer: issuer.rotate(root=root, settle=within))
+    _show(found, output)
+
+
+def _with_issuer(
+    context: typer.Context,
+    action: "Callable[[LocalIssuer], Coroutine[Any, Any, T]]",
+    trust_domain: str | None = None,
+) -> T:
+    import asyncio
+
+    from mesh.adapters.clock import SystemClock
+    from mesh.cli.wiring import make_issuer, settings_of
+
+    issuer = make_issuer(settings_of(context), SystemClock(), trust_domain)
+    return asyncio.run(action(issuer))
+
+
+def _show(found: "AuthorityStatus", output: Output) -> None:
+    from mesh.cli.render import instant
+
+    if output is Output.JSON:
+        console.say_json(
+            {
+                "trust_domain": found.trust_domain,
+                "certificates": [
+                    {
+                        "role": item.role.value,
+                        "use": item.use.value,
+                        "fingerprint": item.fingerprint,
+                        "not_before": instant(item.not_before),
+                        "not_after": instant(item.not_after),
+                        "until": None if item.until is None else instant(item.until),
+                    }
+                    for item in found.certificates
+                ],
+            }
+        )
+        return
+    console.say(f"trust domain {found.trust_domain}")
+    rows = [("ROLE", "USE", "UNTIL", "EXPIRES", "FINGERPRINT")]
+    rows += [
+        (
+            item.role.value,
+            item.use.value,
+            "-" if item.until is None else f"{item.until:%Y-%m-%d %H:%M}Z",
+            f"{item.not_after:%Y-%m-%d %H:%M}Z",
+            item.fingerprint[:23],
+        )
+        for item in found.certificates
+    ]
+    console.say(console.table(rows))

@@ -27,6 +27,12 @@ def say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
+def say_now(text: str = "") -> None:
+    """A line on standard output that a reader behind a pipe sees at once."""
+    say(text)
+    sys.stdout.flush()
+
+
 def note(text: str) -> None:
     """A line on standard error."""
     sys.stderr.write(text + "\n")

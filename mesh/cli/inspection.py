@@ -4,16 +4,14 @@ from typing import Annotated
 
 import typer
 
-from mesh.cli.options import Output, OutputOption
-
-_Revision = Annotated[
-    int | None, typer.Option("--revision", metavar="N", help="An older revision instead of head.")
-]
+from mesh.cli.options import Namespace, Output, OutputOption
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(epilog="Example: mesh status --watch")(status)
+    app.command(epilog="Example: mesh get HTTPRoute canary --revision 41")(get)
+    app.command(epilog="Example: mesh describe Service api")(describe)
     app.command(epilog="Example: mesh history --output json")(history)
     app.command(epilog="Example: mesh diff 41 42")(diff)
 
@@ -64,3 +62,49 @@ def diff(
 
     found = with_store(context, lambda store, _: difference(store, before, after))
     show_difference(found, as_json=output is Output.JSON)
+
+
+def get(
+    context: typer.Context,
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="For example Service.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Its name.")] = None,
+    *,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", metavar="NS", help="Only in this one.")
+    ] = None,
+    revision: Annotated[
+        int | None,
+        typer.Option("--revision", metavar="N", min=1, help="An older revision than head."),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Print the documents of the mesh as YAML."""
+    from mesh.cli.render import show_documents
+    from mesh.cli.wiring import with_store
+    from mesh.operations.inspection import Selection, documents, kind_of
+
+    selection = Selection(
+        kind=None if kind is None else kind_of(kind), name=name, namespace=namespace
+    )
+    found = with_store(context, lambda store, _: documents(store, selection, revision))
+    show_documents(found, as_json=output is Output.JSON)
+
+
+def describe(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="For example Service.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    *,
+    namespace: Namespace = "default",
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show what bears on a document and from where; for a service, who may call whom."""
+    from mesh.cli.descriptions import show_description
+    from mesh.cli.wiring import with_store
+    from mesh.model.policy import PolicyKey
+    from mesh.operations.inspection import describe as operation
+    from mesh.operations.inspection import kind_of
+
+    key = PolicyKey(kind_of(kind), namespace, name)
+    found = with_store(context, lambda store, _: operation(store, key))
+    show_description(found, as_json=output is Output.JSON)

@@ -9,7 +9,7 @@ from mesh.model.policy import Kind, Mesh
 from mesh.model.revision import Manifest
 from mesh.planning import keyspace
 from mesh.planning.plan import Plan, carry_out
-from mesh.ports import Store
+from mesh.ports import Put, Store, Transaction
 
 
 async def published_domain(store: Store) -> str | None:
@@ -25,6 +25,13 @@ async def published_domain(store: Store) -> str | None:
         return str(json.loads(entry.value)["trust_domain"])
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupted(f"the trust bundle in the store cannot be read: {error}") from error
+
+
+async def publish(store: Store, bundle: bytes) -> None:
+    """Make `bundle` the published one, whatever was there: for a certificate authority that was
+    made just now. Running sidecars add their own roots again.
+    """
+    await store.commit(Transaction(puts=(Put(keyspace.TRUST_BUNDLE, bundle),)))
 
 
 async def check_trust_domain(store: Store, current: Manifest, plan: Plan) -> None:

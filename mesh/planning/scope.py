@@ -70,6 +70,22 @@ class Scopes:
         keys |= self._policies("TrafficPolicy", destinations)
         return frozenset(keys | self._policies("AccessPolicy", _deciding(own, destinations)))
 
+    def callable_by(self, service: ServiceName) -> frozenset[Target]:
+        """The services that a sidecar of `service` answers for, views included; some of them may
+        have no document.
+        """
+        own = Target(Kind.SERVICE, service.namespace, service.name)
+        return frozenset(self._callable(own, self._admitting_entries(service)))
+
+    def on(self, kind: str, target: Target) -> tuple[ManifestEntry, ...]:
+        """The entries of `kind` that name this target, or a group that it belongs to."""
+        groups = (target,) if target.kind is Kind.MESH else _groups(target)
+        return tuple(
+            entry
+            for group in dict.fromkeys(_plain(item) for item in groups)
+            for entry in self._targeting.get((kind, group), ())
+        )
+
     def _policies(self, kind: str, targets: Iterable[Target]) -> set[PolicyKey]:
         return {
             entry.key for target in targets for entry in self._targeting.get((kind, target), ())
