@@ -98,6 +98,8 @@ class Session:
             return
         if request.error is None:
             subscription.accept(response)
+            if self._publisher.has_refusals:
+                self._retarget()  # what was held back for want of it may go now
         elif len(response.resources) == 1:
             # Alone, so it is the guilty one; Envoy keeps what it had.
             (resource,) = response.resources
@@ -116,6 +118,8 @@ class Session:
 
     def _round(self) -> Iterator[DeltaResponse | None]:
         """One response for each type that has news and none in flight, in order of types."""
+        for known in self._subscriptions.values():
+            self._drop_settled(known)
         for kind in ResourceType:
             subscription = self._subscriptions.get(kind)
             if subscription is None or subscription.in_flight is not None:
@@ -156,7 +160,7 @@ class Session:
 
     def _sort(self, subscription: Subscription) -> tuple[list[Resource], list[str], bool]:
         """The due names as resources to send now and names to remove now, and whether some must
-        wait; those that need nothing are dropped.
+        wait.
         """
         target = self._publisher.snapshot.of(subscription.type)
         upserts: list[Resource] = []
@@ -167,11 +171,9 @@ class Session:
             resource = target.get(name)
             if resource is None and subscription.may_have(name):
                 leaving.append(name)
-            elif resource is None or self._refusal(resource) is not None:
+            elif resource is None or self._is_withheld(subscription, resource):
                 if name in subscription.asked and not subscription.has(name):
                     removed.append(name)
-                subscription.drop(name)
-            elif not self._is_news(subscription, resource):
                 subscription.drop(name)
             elif self._is_ready(resource):
                 upserts.append(resource)
@@ -179,15 +181,20 @@ class Session:
                 is_waiting = True
         return upserts, removed + self._removals(subscription, leaving), is_waiting
 
-    def _is_news(self, subscription: Subscription, resource: Resource) -> bool:
-        name = resource.name
-        if not subscription.wants(name):
-            return False
-        return (
-            name in subscription.asked
-            or name in subscription.doubtful
-            or subscription.accepted.get(name) != resource.version
-        )
+    def _drop_settled(self, subscription: Subscription) -> None:
+        """Forget the due names that need nothing: Envoy has them, refused them, or left them."""
+        target = self._publisher.snapshot.of(subscription.type)
+        for name in list(subscription.due):
+            resource = target.get(name)
+            if resource is None or name in subscription.asked:
+                continue
+            is_known = subscription.accepted.get(name) == resource.version
+            if (
+                not subscription.wants(name)
+                or (is_known and name not in subscription.doubtful)
+                or self._is_withheld(subscription, resource)
+            ):
+                subscription.drop(name)
 
     def _removals(self, subscription: Subscription, leaving: list[str]) -> list[str]:
         """Which of the names that the snapshot lacks Envoy shall drop now. What it asked for by
@@ -243,6 +250,14 @@ class Session:
             sent.name == resource.name for sent in flight
         )
 
+    def _is_withheld(self, subscription: Subscription, resource: Resource) -> bool:
+        """Whether not to send `resource`. A cluster in doubt is sent even if it lacks something:
+        Envoy may run it, and only an answer makes it known (and removable) again.
+        """
+        if resource.type is ResourceType.CLUSTER and resource.name in subscription.doubtful:
+            return self._publisher.refusal(resource) is not None
+        return self._refusal(resource) is not None
+
     def _refusal(self, resource: Resource) -> str | None:
         """Why Envoy will not run this version: it refused it, or lacks and refused what it
         names. None: nothing speaks against it.
@@ -273,6 +288,8 @@ class Session:
                 if references is None:
                     return None
                 named.update(references)
+        if any(kind in _ON_DEMAND and not self._has((kind, name)) for kind, name in named):
+            return None  # Envoy has not yet said on this stream what it has of them
         return named
 
     # --- how far Envoy is --------------------------------------------------------------------
@@ -285,7 +302,9 @@ class Session:
         ):
             return False
         return not any(
-            subscription.in_flight is not None or self._has_upsert_due(subscription)
+            subscription.in_flight is not None
+            or subscription.is_answer_owed
+            or self._has_upsert_due(subscription)
             for subscription in self._subscriptions.values()
         ) and all(self._is_settled(resource) for resource in self._owners())
 

@@ -70,6 +70,11 @@ class Publisher:
         """Envoy's words when it refused this version alone; None: it did not."""
         return self._refusals.get((resource.type, resource.name, resource.version))
 
+    @property
+    def has_refusals(self) -> bool:
+        """Whether Envoy refused anything."""
+        return bool(self._refusals)
+
     def pardon(self) -> None:
         """A fresh Envoy: what its predecessor refused gets another try, for a refusal may have
         been of its time (a listener's port that was taken).

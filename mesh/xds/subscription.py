@@ -27,9 +27,9 @@ class Subscription:
         self.doubtful: set[str] = set()
         self.due: set[str] = set()
         self.asked = set(self.names)
-        # Envoy starts serving only after the first answer to a wildcard, be it empty; one that
-        # has resources from an earlier stream does not wait for it.
-        self.is_answer_owed = self.wildcard and not request.initial_versions
+        # Envoy starts serving only after the first answer to a wildcard, be it empty. On a later
+        # stream its ACK says that all first requests, sent at once, have arrived.
+        self.is_answer_owed = self.wildcard
         self.in_flight: DeltaResponse | None = None
 
     def wants(self, name: str) -> bool:
@@ -101,6 +101,7 @@ class Subscription:
             self.doubtful.discard(resource.name)
             if self.wants(resource.name):
                 self.accepted[resource.name] = resource.version
+                self.due.add(resource.name)  # it may be unwanted or old news by now
         self.doubtful.difference_update(response.removed)
 
     def doubt(self, response: DeltaResponse) -> None:
