@@ -79,7 +79,21 @@ def make_discovery(settings: Settings, store: Store, clock: Clock) -> Discovery:
         from mesh.adapters.registered import RegisteredDiscovery
 
         return RegisteredDiscovery(store, clock=clock)
-    raise NotImplementedError
+    from mesh.adapters.consul import ConsulDiscovery, ConsulSettings
+
+    given = settings.discovery
+    return ConsulDiscovery(
+        ConsulSettings(
+            address=f"{given.host}:{given.port}",
+            scheme="https" if given.cacert or given.cert else "http",
+            token_file=given.token_file,
+            datacenter=given.datacenter,
+            cacert=given.cacert,
+            cert=given.cert,
+            key=given.key,
+        ),
+        clock=clock,
+    )
 
 
 def make_issuer(settings: Settings, clock: Clock, trust_domain: str | None) -> "LocalIssuer":
