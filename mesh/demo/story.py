@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import signal
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -115,7 +116,7 @@ class Story:
         refused = (status, reason) == (403, "access-denied")
         self.check(f"web may read, not write: POST gets {status} {reason}", refused)
         call = ("-m", "mesh.demo.shop", "get", "http://api/items")
-        ran = await self.stage.mesh("run", "--service", "stranger", "--", "python", *call)
+        ran = await self.stage.mesh("run", "--service", "stranger", "--", sys.executable, *call)
         said = (ran.out.strip().splitlines() or [ran.err[-200:]])[-1]
         unknown = ran.code == 1 and said.startswith("404 unknown-host")
         self.check(f"a stranger does not even learn that api exists: {said[:60]}", unknown)
