@@ -46,7 +46,7 @@ def _diagnostics(rejections: Iterable[Rejection]) -> tuple[Diagnostic, ...]:
                 position=rejection.sources[0] if rejection.sources else _UNKNOWN,
                 severity=Severity.ERROR,
                 code=REJECTED,
-                message=f'envoy refuses {_kind(rejection)} "{rejection.name}": {rejection.detail.strip()}',
+                message=_words(rejection),
                 hint="the last good configuration of it stays in force",
                 related=tuple((place, "also comes from here") for place in rejection.sources[1:]),
             )
@@ -62,5 +62,6 @@ def _failure(compiled: Compiled) -> tuple[Diagnostic, ...]:
     return (Diagnostic(_UNKNOWN, Severity.ERROR, NOT_COMPILED, compiled.failure, hint),)
 
 
-def _kind(rejection: Rejection) -> str:
-    return rejection.type.name.lower()
+def _words(rejection: Rejection) -> str:
+    kind, detail = rejection.type.name.lower(), rejection.detail.strip()
+    return f'envoy refuses {kind} "{rejection.name}": {detail}'

@@ -270,7 +270,7 @@ class Host:
         options = self.options(service, app)
         where = f"--app={app.address}:{app.port}" if app else "--inbound=127.0.0.1:0"
         process = await self.mesh(
-            *("--output", "json", "sidecar", "--service", options.service.name),
+            *("sidecar", "--output", "json", "--service", options.service.name),
             *("--namespace", options.service.namespace, where),
             *("--inbound", "127.0.0.1:0", "--outbound", "127.0.0.1:0", *arguments),
             **environment,
