@@ -21,6 +21,7 @@ from mesh.compiler.generated import (
     Generated,
     cluster_name,
 )
+from mesh.compiler.references import ABSENT_CLUSTER
 from mesh.compiler.view import Route, Share, View, VirtualService
 from mesh.model.catalog import Health
 from mesh.model.policy import (
@@ -32,7 +33,6 @@ from mesh.model.policy import (
 )
 from mesh.model.snapshot import ResourceType
 
-_NO_BACKEND: Final = "no-backend"
 _LOAD_HEADER: Final = "endpoint-load-metrics"
 _UPGRADES: Final[JSON] = {"upgrade_configs": [{"upgrade_type": "websocket"}]}
 
@@ -122,7 +122,7 @@ def _routes(view: View, service: VirtualService, route: Route) -> Iterator[JSON]
     elif any(share.destination for share in _live(route)):
         yield common | _forward(view, route)
     else:
-        yield common | _answer(500, _NO_BACKEND, "this route has no backend to send to")
+        yield common | _answer(500, "no-backend", "this route has no backend to send to")
 
 
 def _match(match: HTTPMatch) -> JSON:
@@ -173,14 +173,13 @@ def _clusters(view: View, route: Route) -> tuple[JSON, JSON]:
     entries = [_entry(view, share, outer) for share in shares]
     clusters: JSON = {"weighted_clusters": {"clusters": entries}}
     if any(share.destination is None for share in shares):
-        # A vanished backend's share names a cluster that never exists.
         clusters["cluster_not_found_response_code"] = "INTERNAL_SERVER_ERROR"
     return clusters, {} if apart else headers.modifications(route.filters)
 
 
 def _entry(view: View, share: Share, outer: tuple[Filters, ...]) -> JSON:
     if share.destination is None:
-        return {"name": _NO_BACKEND, "weight": share.weight}
+        return {"name": ABSENT_CLUSTER, "weight": share.weight}
     entry: JSON = {"name": cluster_name(share.destination), "weight": share.weight}
     strip = _foreign(view, share.destination)
     entry |= headers.modifications(*outer, share.filters, strip=strip)
