@@ -8,6 +8,7 @@ comes to that. What is refused here is a mistake of this package, never of a use
 import hashlib
 import importlib
 import json
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final
 
@@ -74,13 +75,21 @@ class Assembler:
         """
         generated = generate(view)
         references.check(generated, awaited=_awaited(view))
+        return self.assembled(generated, view.revision)
+
+    def assembled(self, generated: Iterable[Generated], revision: int) -> Snapshot:
+        """The snapshot of what is generated.
+
+        Raises:
+            MeshError: the JSON is not what Envoy's API says.
+        """
         self._used = {}
         resources: dict[ResourceType, dict[str, Resource]] = {kind: {} for kind in ResourceType}
         for each in generated:
             resources[each.type][each.name] = self._resource(each)
         self._parts = self._used
         frozen = {kind: MappingProxyType(named) for kind, named in resources.items()}
-        return Snapshot(view.revision, MappingProxyType(frozen))
+        return Snapshot(revision, MappingProxyType(frozen))
 
     def _resource(self, generated: Generated) -> Resource:
         body = self._message(generated).SerializeToString(deterministic=True)

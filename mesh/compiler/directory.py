@@ -58,12 +58,6 @@ class Directory:
         default_factory=dict
     )
 
-    def named(self, name: ServiceName) -> Known | None:
-        """What a host means; where a Service and an ExternalService share a name, the Service."""
-        return self.known.get(service_target(name)) or self.known.get(
-            Target(Kind.EXTERNAL_SERVICE, name.namespace, name.name)
-        )
-
     def protecting(self, service: ServiceName) -> Iterator[tuple[AccessPolicy, ManifestEntry]]:
         """The access policies of a service's identity: on itself, its namespace or the mesh.
 
