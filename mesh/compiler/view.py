@@ -52,10 +52,10 @@ class Destination:
     endpoints: tuple[Endpoint, ...] = ()
     addresses: tuple[Address, ...] = ()
     algorithm: Algorithm = Algorithm.LEAST_REQUEST
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = Timeouts()  # noqa: RUF009 -- frozen
     retry: Retry | None = None
     outlier_detection: OutlierDetection | None = None
-    limits: Limits = Limits()
+    limits: Limits = Limits()  # noqa: RUF009 -- frozen
     hop: Hop = Hop.L7
     sources: tuple[Position, ...] = ()
 
@@ -66,7 +66,7 @@ class Share:
 
     destination: Target | None
     weight: int
-    filters: Filters = Filters()
+    filters: Filters = Filters()  # noqa: RUF009 -- frozen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Route:
     """
 
     match: HTTPMatch
-    filters: Filters = Filters()
+    filters: Filters = Filters()  # noqa: RUF009 -- frozen
     shares: tuple[Share, ...] = ()
     timeout: timedelta | None = None
     backend_timeout: timedelta | None = None
