@@ -64,7 +64,8 @@ class RegisteredDiscovery:
     ) -> None:
         for task in self._running:
             task.cancel()
-        await self._tasks.__aexit__(kind, error, traceback)
+        # Not told of an error of the caller's block: it would come out as an ExceptionGroup.
+        await self._tasks.__aexit__(None, None, None)
 
     async def register(self, endpoint: Endpoint, *, ttl: timedelta) -> None:
         """As `Discovery.register`. A renewal that says the same renews the lease and reads the

@@ -1,0 +1,108 @@
+"""What one watch of Consul knows: answers of several queries put together."""
+
+import asyncio
+
+from mesh.adapters.consul.client import QUERY_CONNECTIONS, Right
+from mesh.adapters.consul.shapes import instances, service_names
+from mesh.latest import Latest
+from mesh.model.catalog import Catalog
+from mesh.model.identity import ServiceName
+from mesh.planning.presence import Roster
+from mesh.ports import Interest
+
+# The query for the names of all services, beside one by each service's name.
+ALL_NAMES = ""
+
+
+class Board:
+    """Written by the tasks of a watch, read by its iterator: `changed` counts the writes."""
+
+    def __init__(self, interest: Interest) -> None:
+        self._interest = interest
+        self._roster = Roster(interest.services)
+        self.queries = (
+            *sorted({service.name for service in interest.services}),
+            *([ALL_NAMES] if interest.names else []),
+        )
+        self._missing = set(self.queries)
+        self._names: frozenset[ServiceName] = frozenset()
+        # Each query's last answer in short: (a service's name, a node) that it showed.
+        self._shown: dict[str, tuple[str, str | None] | None] = {}
+        self.changed = Latest(0)
+        self.ages = asyncio.Event()
+
+    @property
+    def takes_turns(self) -> bool:
+        """Whether there are more queries than connections for them."""
+        return len(self.queries) > QUERY_CONNECTIONS
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each query has been answered, or refused, once."""
+        return not self._missing
+
+    def catalog(self) -> Catalog:
+        """The catalog as of now."""
+        return self._roster.catalog(self._names)
+
+    def is_suddenly_empty(self, query: str, answer: object) -> bool:
+        """Whether an answer is empty, and the one before was not, or there was none."""
+        found = service_names(answer) if query == ALL_NAMES else instances(answer)
+        return not found and self._shown.get(query, ("", None)) is not None
+
+    def rights(self, query: str) -> list[Right]:
+        """What a token needs to see what the query showed last."""
+        name, node = self._shown.get(query) or (query, None)
+        rights = [Right("service", name)] if name else []
+        return rights + ([Right("node", node)] if node else [])
+
+    def lose(self, query: str, reason: str) -> None:
+        """A query failed: what it said last stays."""
+        self._missing.discard(query)
+        self._roster.lose(query, reason)
+        self._announce()
+
+    def receive(self, query: str, answer: object, *, is_orderly: bool, now: float) -> None:
+        """Take in a query's answer; `is_orderly` and `now` as in `planning.presence`."""
+        self._missing.discard(query)
+        self._roster.heal(query)
+        if query == ALL_NAMES:
+            self._receive_names(answer, is_orderly=is_orderly)
+        else:
+            self._receive_instances(query, answer, is_orderly=is_orderly, now=now)
+        self._announce()
+
+    def _receive_names(self, answer: object, *, is_orderly: bool) -> None:
+        found = service_names(answer)
+        self._shown[ALL_NAMES] = (min(found).name, None) if found else None
+        if found or is_orderly:
+            self._names = found
+
+    def _receive_instances(
+        self, name: str, answer: object, *, is_orderly: bool, now: float
+    ) -> None:
+        found = instances(answer)
+        self._shown[name] = (name, found[0].node) if found else None
+        for service in self._interest.services:
+            if service.name != name:
+                continue
+            ours = [one for one in found if one.endpoint.service == service]
+            self._roster.receive(
+                service,
+                [one.endpoint for one in ours],
+                silent=[one.endpoint.id for one in ours if one.is_silent],
+                is_orderly=is_orderly,
+                now=now,
+            )
+
+    def age(self, now: float) -> None:
+        """Look at the same answers later. Consul itself deletes what is silent for long."""
+        self._roster.age(now)
+        self._announce()
+
+    def _announce(self) -> None:
+        if self._roster.changes_with_time:
+            self.ages.set()
+        else:
+            self.ages.clear()
+        self.changed.set(self.changed.value + 1)

@@ -1,0 +1,174 @@
+"""The `Discovery` port over Consul's agent API and blocking queries."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from datetime import timedelta
+from functools import partial
+from random import SystemRandom
+from types import TracebackType
+from typing import Self, cast
+
+from mesh.adapters.consul.board import ALL_NAMES, Board
+from mesh.adapters.consul.client import DEADLINE, Client, ConsulSettings
+from mesh.adapters.consul.shapes import check_id, definition, service_ids
+from mesh.errors import Denied, MeshError, Unavailable
+from mesh.model.catalog import Catalog, Endpoint, Health
+from mesh.ports import Clock, Interest
+
+# A query that is given up holds its connection in Consul until its wait ends.
+_WAIT = timedelta(seconds=30)
+_SHORT_WAIT = timedelta(seconds=2)
+# How often silent and doubted instances are looked at again, while there are any.
+_TICK = timedelta(seconds=5)
+_FIRST_BACKOFF_SECONDS = 0.1
+_MAX_BACKOFF_SECONDS = 5.0
+
+_Answer = tuple[str, object]
+
+
+class ConsulDiscovery:
+    """`Discovery` in Consul.
+
+    Entering connects to nobody, so that a sidecar starts with Consul down: `watch` says so.
+    Enter and leave it in one task: its watches' tasks belong to it. A watch that is left early
+    ends with `aclose`, and all end when the discovery is left.
+    """
+
+    def __init__(self, settings: ConsulSettings, *, clock: Clock) -> None:
+        self._client = Client(settings)
+        self._clock = clock
+        self._random = SystemRandom()
+        self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
+        self._registered: dict[str, bytes] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for task in self._running:
+            task.cancel()
+        try:
+            # Not told of an error of the caller's block: it would come out as an ExceptionGroup.
+            await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._client.__aexit__(kind, error, traceback)
+
+    # --- registration ---------------------------------------------------------------------
+
+    async def register(self, endpoint: Endpoint, *, ttl: timedelta) -> None:
+        """As `Discovery.register`; a renewal that says the same resets the check's TTL.
+
+        Raises:
+            InputError: Consul refuses the meta data, or a key of it is the mesh's own.
+        """
+        said = definition(endpoint, ttl)
+        mark = json.dumps(said, sort_keys=True).encode()
+        if self._registered.get(endpoint.id) == mark and await self._renew(endpoint):
+            return
+        self._registered.pop(endpoint.id, None)
+        service = self._client.writes.agent.service
+        await self._client.ask("register", partial(service.register, **said))
+        self._registered[endpoint.id] = mark
+
+    async def deregister(self, endpoint: Endpoint) -> None:
+        """As `Discovery.deregister`."""
+        self._registered.pop(endpoint.id, None)
+        agent = self._client.writes.agent
+        try:
+            await self._client.ask("deregister", partial(agent.service.deregister, endpoint.id))
+        except Unavailable:
+            # Consul answers 500 for a service that it does not know.
+            if endpoint.id in service_ids(await self._client.ask("deregister", agent.services)):
+                raise
+
+    async def _renew(self, endpoint: Endpoint) -> bool:
+        """False: the agent may not know the check any more."""
+        check = self._client.writes.agent.check
+        renew = check.ttl_fail if endpoint.health is Health.UNHEALTHY else check.ttl_pass
+        try:
+            return bool(await self._client.ask("renew", partial(renew, check_id(endpoint.id))))
+        except Unavailable:
+            # Unknown (500 or 404, by version) and unwell look alike: registering anew tells.
+            return False
+
+    # --- watching -------------------------------------------------------------------------
+
+    async def watch(self, interest: Interest) -> AsyncIterator[Catalog]:
+        """As `Discovery.watch`: one blocking query per service name, and one for all names."""
+        board = Board(interest)
+        tasks = [self._spawn(self._follow(board, query)) for query in board.queries]
+        tasks.append(self._spawn(self._age(board)))
+        shown: Catalog | None = None
+        try:
+            while True:
+                version = board.changed.version
+                if board.is_complete and (catalog := board.catalog()) != shown:
+                    shown = catalog
+                    yield catalog
+                await board.changed.after(version)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _age(self, board: Board) -> None:
+        while True:
+            await board.ages.wait()
+            await self._clock.sleep(_TICK)
+            board.age(self._clock.monotonic())
+
+    async def _follow(self, board: Board, query: str) -> None:
+        """Ask for ever, by the rules for blocking queries: an index that went backwards starts
+        anew, and none below 1 is sent, because it would not block
+        (developer.hashicorp.com/consul/api-docs/features/blocking).
+        """
+        wait = _SHORT_WAIT if board.takes_turns else _WAIT
+        index, failures = 0, 0
+        while True:
+            try:
+                found, answer = await self._query(query, index, wait)
+                # A server that starts anew counts anew: what is missing then has not left.
+                is_orderly = failures == 0 and found >= index
+                if board.is_suddenly_empty(query, answer):
+                    is_orderly &= await self._client.may_read(board.rights(query))
+            except MeshError as error:
+                failures += 1
+                index = 0
+                board.lose(query, error.message)
+                if isinstance(error, Denied):
+                    self._client.read_token_again()
+                await self._clock.sleep(self._backoff(failures))
+                continue
+            failures = 0
+            index = 0 if found < index else max(found, 1)
+            board.receive(query, answer, is_orderly=is_orderly, now=self._clock.monotonic())
+
+    async def _query(self, query: str, index: int, wait: timedelta) -> tuple[int, object]:
+        """The answer's index and body, once something is newer than `index`; 0: at once."""
+        client = self._client.queries
+        ask: Callable[..., Awaitable[_Answer]] = (
+            client.catalog.services if query == ALL_NAMES else partial(client.health.service, query)
+        )
+        call = partial(ask, index=index or None, wait=f"{wait.total_seconds():g}s")
+        # Consul adds up to a sixteenth to the wait; without an index it does not wait.
+        deadline = DEADLINE + (wait * 17 / 16 if index else timedelta())
+        found, body = cast("_Answer", await self._client.ask("query", call, deadline=deadline))
+        return int(found), body
+
+    def _backoff(self, failures: int) -> timedelta:
+        cap = min(_FIRST_BACKOFF_SECONDS * 2 ** min(failures, 10), _MAX_BACKOFF_SECONDS)
+        return timedelta(seconds=self._random.uniform(0.05 * cap, cap))

@@ -1,0 +1,137 @@
+"""Registrations and answers of Consul as endpoints and back.
+
+An instance is a service of the local agent: name = service, address and port of the inbound
+listener, meta `mesh-namespace`, `mesh-id` and `mesh-health` beside the user's, and the tag
+`mesh-namespace=<namespace>`, because the catalog lists names with their tags only. Its TTL check
+passes while the instance is healthy. Critical with healthy meta is an expired TTL: the sidecar is
+silent. Health is in the meta because Consul spreads a changed meta at once, but the new output of
+a check that is critical already only after five minutes (`check_update_interval`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from mesh.errors import InputError
+from mesh.model.catalog import Endpoint, Health
+from mesh.model.identity import ServiceName
+
+_META_NAMESPACE = "mesh-namespace"
+_META_ID = "mesh-id"
+_META_HEALTH = "mesh-health"
+_OUR_META = frozenset({_META_NAMESPACE, _META_ID, _META_HEALTH})
+_TAG = _META_NAMESPACE + "="
+_NODE_CHECK = "serfHealth"
+_CRITICAL = "critical"
+_FORGET_AFTER = "10m"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A sidecar's registration. `node` is Consul's name of its host; `is_silent`: the TTL of its
+    check ran out, or its host is gone.
+    """
+
+    endpoint: Endpoint
+    node: str
+    is_silent: bool
+
+
+def definition(endpoint: Endpoint, ttl: timedelta) -> dict[str, object]:
+    """The arguments of the library's `agent.service.register`.
+
+    Raises:
+        InputError: a key of the meta data is the mesh's own.
+    """
+    taken = sorted(_OUR_META & endpoint.meta.keys())
+    if taken:
+        raise InputError(f'meta key "{taken[0]}" is the mesh\'s own', "choose another key")
+    is_healthy = endpoint.health is not Health.UNHEALTHY
+    return {
+        "name": endpoint.service.name,
+        "service_id": endpoint.id,
+        "address": endpoint.address,
+        "port": endpoint.port,
+        "tags": [_TAG + endpoint.service.namespace, *sorted(endpoint.tags)],
+        "meta": {
+            **endpoint.meta,
+            _META_NAMESPACE: endpoint.service.namespace,
+            _META_ID: endpoint.id,
+            _META_HEALTH: (Health.HEALTHY if is_healthy else Health.UNHEALTHY).value,
+        },
+        "check": {
+            "CheckID": check_id(endpoint.id),
+            "Name": "mesh sidecar",
+            "TTL": f"{ttl.total_seconds():g}s",
+            "Status": "passing" if is_healthy else _CRITICAL,
+            "DeregisterCriticalServiceAfter": _FORGET_AFTER,
+        },
+        "replace_existing_checks": True,
+    }
+
+
+def check_id(id: str) -> str:
+    """The TTL check of an instance."""
+    return f"mesh:{id}"
+
+
+def instance(entry: object) -> Instance | None:
+    """An instance of an entry of `/v1/health/service`; None: no sidecar registered it."""
+    parts = _mapping(entry)
+    node, service = _mapping(parts.get("Node")), _mapping(parts.get("Service"))
+    meta = {str(key): str(text) for key, text in _mapping(service.get("Meta")).items()}
+    port = service.get("Port")
+    if _META_NAMESPACE not in meta or _META_ID not in meta or not isinstance(port, int):
+        return None
+    failing = {
+        str(check.get("CheckID"))
+        for check in map(_mapping, _list(parts.get("Checks")))
+        if check.get("Status") == _CRITICAL
+    }
+    own = {check_id(meta[_META_ID]), _NODE_CHECK}
+    is_silent = bool(failing & own)
+    health = Health.DEGRADED if is_silent else Health.HEALTHY
+    if failing - own or meta.get(_META_HEALTH) == Health.UNHEALTHY.value:
+        health = Health.UNHEALTHY
+        is_silent = _NODE_CHECK in failing
+    endpoint = Endpoint(
+        id=meta[_META_ID],
+        service=ServiceName(meta[_META_NAMESPACE], str(service.get("Service"))),
+        address=str(service.get("Address") or node.get("Address")),
+        port=port,
+        meta={key: text for key, text in meta.items() if key not in _OUR_META},
+        tags=frozenset(
+            tag for tag in map(str, _list(service.get("Tags"))) if not tag.startswith(_TAG)
+        ),
+        datacenter=str(node.get("Datacenter")),
+        health=health,
+    )
+    return Instance(endpoint, str(node.get("Node")), is_silent)
+
+
+def instances(answer: object) -> tuple[Instance, ...]:
+    """The sidecars' registrations in an answer of `/v1/health/service/<name>`."""
+    return tuple(one for one in map(instance, _list(answer)) if one is not None)
+
+
+def service_names(answer: object) -> frozenset[ServiceName]:
+    """The sidecars' services in `/v1/catalog/services`: names with the tags of all instances."""
+    return frozenset(
+        ServiceName(tag.removeprefix(_TAG), name)
+        for name, tags in _mapping(answer).items()
+        for tag in map(str, _list(tags))
+        if tag.startswith(_TAG)
+    )
+
+
+def service_ids(answer: object) -> frozenset[str]:
+    """The ids in an answer of `/v1/agent/services`."""
+    return frozenset(_mapping(answer))
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
