@@ -1,12 +1,13 @@
 """Checking documents in tests, and making them from their schemas."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from hypothesis import strategies as st
 
-from mesh.documents import Result, SourceText, front_end
+from mesh.documents import Result, SourceText, front_end, load
 from mesh.documents.composer import Value
 from mesh.documents.schema import Schema
 
@@ -88,6 +89,18 @@ def together(*texts: str) -> str:
     return "\n---\n".join(texts)
 
 
+# What YAML can hold unescaped (YAML 1.2, section 5.1), line breaks left out.
+_PRINTABLE = st.characters(
+    exclude_categories=("Cc", "Cs", "Cn", "Zl", "Zp"), exclude_characters="\ufeff"
+)
+
+
+@functools.cache
+def documents_of(kind: str) -> st.SearchStrategy[Value]:
+    """Documents for which the schema of a kind holds."""
+    return from_schema(load(kind))
+
+
 def from_schema(schema: Schema) -> st.SearchStrategy[Value]:
     """Values for which the schema holds; it reads the keywords that our schemas use."""
     if "const" in schema:
@@ -128,7 +141,7 @@ def _text(schema: Schema) -> st.SearchStrategy[Value]:
         return st.from_regex(pattern).filter(
             lambda text: low <= len(text) <= high and not text.endswith("\n")
         )
-    return st.text(min_size=low, max_size=min(high, 12))
+    return st.text(_PRINTABLE, min_size=low, max_size=min(high, 12))
 
 
 def _mapping(schema: Schema) -> st.SearchStrategy[Value]:
@@ -137,7 +150,7 @@ def _mapping(schema: Schema) -> st.SearchStrategy[Value]:
     if not usable:
         values = from_schema(cast("Schema", schema.get("additionalProperties", {})))
         size = cast("int", schema.get("minProperties", 0))
-        return st.dictionaries(st.text(max_size=5), values, min_size=size, max_size=2)
+        return st.dictionaries(st.text(_PRINTABLE, max_size=5), values, min_size=size, max_size=2)
     required = set(cast("list[str]", schema.get("required", [])))
     then = cast("Schema", schema.get("then", {}))
     required |= set(cast("list[str]", then.get("required", [])))
