@@ -9,6 +9,7 @@ Each is ready when the block is entered and gone, by process id, when it is left
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -56,6 +57,7 @@ class Server:
     command: Sequence[str | Path]
     endpoint: str
     log: Path
+    probe: Callable[[], None]
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
@@ -67,16 +69,11 @@ class Server:
             )
 
     def wait_ready(self) -> None:
-        """Return once the port accepts connections."""
-        host, _, port = self.endpoint.rpartition(":")
-        self.wait_until(lambda: socket.create_connection((host, int(port)), 1).close())
-
-    def wait_until(self, probe: Callable[[], object]) -> None:
-        """Return once `probe` raises no OSError."""
+        """Return once `probe` raises no OSError any more."""
         deadline = time.monotonic() + READY_SECONDS
         while True:
             try:
-                probe()
+                self.probe()
             except OSError as error:
                 last = error
             else:
@@ -154,6 +151,30 @@ def _etcd_command(
     return command
 
 
+def _etcd_probe(port: int, tls: TLSFiles | None) -> Callable[[], None]:
+    context: ssl.SSLContext | None = None
+    if tls:
+        context = ssl.create_default_context(cafile=tls.ca)
+        context.load_cert_chain(tls.cert, tls.key)
+
+    def probe() -> None:
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/health"
+        with urllib.request.urlopen(url, timeout=2, context=context) as answer:
+            answer.read()
+
+    return probe
+
+
+def _consul_probe(port: int) -> Callable[[], None]:
+    def probe() -> None:
+        url = f"http://127.0.0.1:{port}/v1/status/leader"
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            if answer.read().strip() in (b"", b'""'):
+                raise OSError("no leader yet")
+
+    return probe
+
+
 @contextmanager
 def etcd_cluster(
     folder: Path,
@@ -175,6 +196,7 @@ def etcd_cluster(
             [*_etcd_command(folder, port, name, peers, tls), *extra],
             f"127.0.0.1:{port}",
             folder / f"{name}.log",
+            _etcd_probe(port, tls),
             # etcd takes flags from ETCD_* too: none of the caller's.
             {"PATH": os.environ.get("PATH", "")},
         )
@@ -224,19 +246,8 @@ def consul(folder: Path, *, extra: Sequence[str] = ()) -> Iterator[Server]:
         ],
         f"127.0.0.1:{http}",
         folder / "consul.log",
+        _consul_probe(http),
         {"PATH": os.environ.get("PATH", ""), "HOME": os.fspath(folder)},
     )
     with _running([server]):
-        wait_for_leader(server)
         yield server
-
-
-def wait_for_leader(server: Server) -> None:
-    """Return once Consul has a leader."""
-
-    def probe() -> None:
-        with urllib.request.urlopen(f"http://{server.endpoint}/v1/status/leader", timeout=2) as got:
-            if got.read().strip() in (b"", b'""'):
-                raise OSError("no leader yet")
-
-    server.wait_until(probe)

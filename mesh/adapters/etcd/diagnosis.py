@@ -15,6 +15,8 @@ from mesh.errors import Denied, OutsideError, Unavailable
 # How long a server that dislikes the client's certificate may take to say so: with TLS 1.3 the
 # client's handshake is over by then.
 ALERT_SECONDS = 0.3
+# What asyncio raises where a server ends a handshake without a word.
+_BROKEN_OFF = (ConnectionError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
 def tls_context(settings: EtcdSettings) -> ssl.SSLContext | None:
@@ -58,6 +60,8 @@ async def diagnose(settings: EtcdSettings, endpoint: str, seconds: float) -> Out
                 with suppress(OSError):
                     await writer.wait_closed()
     except (OSError, TimeoutError) as error:
+        if context is not None and type(error) in _BROKEN_OFF:
+            return _no_tls(endpoint, "the connection broke off")
         return _explain(error, endpoint)
     return None
 
@@ -85,7 +89,11 @@ def _explain_tls(error: ssl.SSLError, endpoint: str) -> OutsideError:
             f"etcd at {endpoint} refuses this client's certificate: {error.reason}",
             hint="give cert and key, signed by a CA that etcd trusts (--trusted-ca-file)",
         )
+    return _no_tls(endpoint, error.reason or str(error))
+
+
+def _no_tls(endpoint: str, reason: str) -> OutsideError:
     return Unavailable(
-        f"no TLS with etcd at {endpoint}: {error.reason or error}",
+        f"no TLS with etcd at {endpoint}: {reason}",
         hint="does it speak TLS? if not, leave cacert out",
     )

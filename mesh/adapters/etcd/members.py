@@ -60,6 +60,7 @@ _DISARM = (
 
 # etcd gives its errors no type but these texts (api/v3rpc/rpctypes/error.go), which its own
 # client matches too.
+_FROM_ETCD = "etcdserver: "
 NO_LEADER = "etcdserver: no leader"
 _TEXTS: dict[str, tuple[type[MeshError], str, str]] = {
     NO_LEADER: (Unavailable, "it has no leader", "more than half of the members must be up"),
@@ -153,14 +154,18 @@ class Members:
         deadline = loop.time() + timeout * (1 - _DIAGNOSIS)
         share = max(timeout / len(self._members), 1.0)
         fails = 0
+        told: grpc.aio.AioRpcError | None = None
         while True:
             member = self.current
             try:
                 return await send(member, min(share, max(deadline - loop.time(), 0.1)))
             except grpc.aio.AioRpcError as error:
                 fails += 1
+                # What a member said tells more than that time ran out at last.
+                if told is None or error.code() is not Code.DEADLINE_EXCEEDED:
+                    told = error
                 if error.code() not in _RETRIED or loop.time() >= deadline:
-                    raise await self.explain(member, error) from error
+                    raise await self.explain(member, told) from error
             self.pass_over(member)
             await self.backoff(fails, cap=0.5)
 
@@ -193,15 +198,18 @@ class Members:
             return known[0](f"{where}: {known[1]}", hint=known[2])
         if kind := _CODES.get(error.code()):
             return kind[0](f"{where}: {details}", hint=kind[1])
-        if error.code() is Code.UNAVAILABLE and (why := await self._diagnose(member)):
+        if details.startswith(_FROM_ETCD):
+            return Unavailable(f"{where}: {details}")
+        if why := await self._diagnose(member):
             return why
         if error.code() is Code.DEADLINE_EXCEEDED:
-            if why := await self._diagnose(member):
-                return why
             return Unavailable(
                 f"{where}: no answer in time", hint="is it frozen, or without a quorum?"
             )
-        return Unavailable(f"{where}: {details or error.code().name.lower()}")
+        return Unavailable(
+            f"{where} takes connections and serves none: {details or error.code().name.lower()}",
+            hint="is it starting, or without a quorum? if it wants TLS, give cacert",
+        )
 
     async def _diagnose(self, member: Member) -> MeshError | None:
         seconds = self._settings.timeout.total_seconds() * _DIAGNOSIS

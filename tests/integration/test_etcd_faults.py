@@ -1,0 +1,296 @@
+"""The etcd store while members die, freeze, fill up, compact, or lose their quorum."""
+
+import asyncio
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.etcd import EtcdSettings, EtcdStore, is_sound
+from mesh.errors import InputError, OutcomeUnknown, OutOfSpace, OutsideError, Unavailable
+from mesh.ports import Put, Transaction, Watched
+from tests.support.servers import Server, etcd, etcd_cluster, free_ports, require
+
+PATIENCE_SECONDS = 30.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with etcd(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Iterator[list[Server]]:
+    with etcd_cluster(tmp_path) as members:
+        yield members
+
+
+def store_of(*servers: Server, timeout: float = 2.0) -> EtcdStore:
+    endpoints = tuple(server.endpoint for server in servers)
+    settings = EtcdSettings(endpoints=endpoints, timeout=timedelta(seconds=timeout))
+    return EtcdStore(settings, clock=SystemClock())
+
+
+def put(key: str, value: str) -> Transaction:
+    return Transaction(puts=(Put(key, value.encode()),))
+
+
+async def lost(states: AsyncIterator[Watched]) -> Watched:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async for state in states:
+            if state.lost is not None:
+                return state
+    raise AssertionError
+
+
+async def until(states: AsyncIterator[Watched], **wanted: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        async for state in states:
+            if (
+                state.lost is None
+                and {key: entry.value.decode() for key, entry in state.entries.items()} == wanted
+            ):
+                return
+
+
+async def commit_somehow(store: EtcdStore, key: str, value: str) -> None:
+    """Commit, and settle an unknown outcome by reading, as callers do."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                await store.commit(put(key, value))
+            except OutsideError:
+                continue
+            return
+
+
+def etcdctl(server: Server, *arguments: str) -> str:
+    program = require("etcd").with_name("etcdctl")
+    if not program.exists():
+        pytest.skip("etcdctl is not installed beside etcd; run: make servers")
+    done = subprocess.run(
+        [program, f"--endpoints={server.endpoint}", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_SECONDS,
+        env={"ETCDCTL_API": "3"},
+    )
+    return done.stdout
+
+
+async def test_the_version_is_told_and_sound(server: Server) -> None:
+    async with store_of(server) as store:
+        version = await store.version()
+    assert version.count(".") == 2
+    assert is_sound(version), version
+
+
+async def test_nobody_listening_is_unavailable_in_time_and_says_where() -> None:
+    (port,) = free_ports(1)
+    settings = EtcdSettings(endpoints=(f"127.0.0.1:{port}",), timeout=timedelta(seconds=1))
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    with pytest.raises(Unavailable, match=f"no etcd at 127.0.0.1:{port}: nobody listens there"):
+        await EtcdStore(settings, clock=SystemClock()).__aenter__()
+    assert loop.time() - start < 2
+
+
+async def test_a_name_without_an_address_is_unavailable_and_says_so() -> None:
+    settings = EtcdSettings(endpoints=("no.such.host.invalid:2379",), timeout=timedelta(seconds=1))
+    with pytest.raises(Unavailable, match=r"no address for etcd at no\.such\.host\.invalid:2379"):
+        await EtcdStore(settings, clock=SystemClock()).__aenter__()
+
+
+async def test_a_crash_and_restart_loses_nothing(server: Server) -> None:
+    async with store_of(server) as store, aclosing(store.watch("")) as states:
+        await store.commit(put("a", "1"))
+        await until(states, a="1")
+        server.kill()
+        state = await lost(states)
+        assert server.endpoint in (state.lost or "")
+        assert [entry.value for entry in state.entries.values()] == [b"1"]
+        server.start()
+        await commit_somehow(store, "a", "2")
+        await until(states, a="2")
+
+
+async def test_an_end_in_order_is_noticed_too(server: Server) -> None:
+    async with store_of(server) as store, aclosing(store.watch("")) as states:
+        await until(states)
+        server.stop()
+        await lost(states)
+        server.start()
+        server.wait_ready()
+        await until(states)
+
+
+async def test_a_frozen_etcd_is_lost_within_ten_seconds_and_heals(server: Server) -> None:
+    loop = asyncio.get_running_loop()
+    async with store_of(server, timeout=1.0) as store, aclosing(store.watch("")) as states:
+        await until(states)
+        start = loop.time()
+        server.signal(signal.SIGSTOP)
+        state = await lost(states)
+        assert loop.time() - start < 10
+        assert "has been silent for 8 s" in (state.lost or "")
+        with pytest.raises(Unavailable, match="no answer in time"):
+            await store.fetch(["a"])
+        with pytest.raises(OutcomeUnknown, match="did not say whether it committed"):
+            await store.commit(put("a", "1"))
+        server.signal(signal.SIGCONT)
+        await commit_somehow(store, "a", "2")
+        await until(states, a="2")
+
+
+async def test_a_store_that_was_wiped_is_read_anew(server: Server, tmp_path: Path) -> None:
+    async with store_of(server) as store, aclosing(store.watch("")) as states:
+        for n in range(20):
+            await store.commit(put("old", str(n)))
+        await until(states, old="19")
+        server.kill()
+        (tmp_path / "m0").rename(tmp_path / "wiped")
+        server.start()
+        server.wait_ready()
+        await until(states)
+        await commit_somehow(store, "new", "1")
+        await until(states, new="1")
+
+
+async def test_compaction_behind_a_frozen_client_is_survived(server: Server) -> None:
+    async with store_of(server) as store, aclosing(store.watch("")) as states:
+        await store.commit(put("a", "0"))
+        await until(states, a="0")
+        for n in range(50):
+            await store.commit(put("a", str(n)))
+        revision = (await store.fetch(["a"]))["a"].version
+        etcdctl(server, "compact", str(revision))
+        server.kill()
+        server.start()
+        await commit_somehow(store, "b", "1")
+        await until(states, a="49", b="1")
+
+
+async def test_without_space_writers_are_told_and_readers_go_on(tmp_path: Path) -> None:
+    async def fill(store: EtcdStore) -> None:
+        for n in range(30):
+            await store.commit(Transaction(puts=(Put(f"full/{n}", bytes(900_000)),)))
+
+    with etcd(tmp_path, extra=[f"--quota-backend-bytes={8 << 20}"]) as server:
+        async with store_of(server) as store, aclosing(store.watch("full/")) as states:
+            await store.commit(put("head", "1"))
+            with pytest.raises(OutOfSpace) as refused:
+                await fill(store)
+            assert "out of space" in refused.value.message
+            assert "alarm disarm" in refused.value.hint
+            kept = await store.scan("full/")
+            assert kept
+            with pytest.raises(OutOfSpace):
+                await store.commit(put("head", "2"))
+            assert (await store.fetch(["head"]))["head"].value == b"1"
+            await store.commit(Transaction(deletes=tuple(kept)))
+            await until(states)
+
+
+async def test_a_server_with_smaller_limits_is_named(tmp_path: Path) -> None:
+    with etcd(tmp_path, extra=["--max-txn-ops=10"]) as server:
+        async with store_of(server) as store:
+            with pytest.raises(InputError, match="too many operations"):
+                await store.commit(Transaction(puts=tuple(Put(f"k{n}", b"") for n in range(50))))
+
+
+# --- Clusters -------------------------------------------------------------------------------
+
+
+async def test_a_member_that_dies_or_freezes_is_passed_over(members: list[Server]) -> None:
+    loop = asyncio.get_running_loop()
+    async with store_of(*members) as store, aclosing(store.watch("")) as states:
+        await store.commit(put("a", "1"))
+        await until(states, a="1")
+        for stop in (signal.SIGKILL, signal.SIGSTOP):
+            for number, member in enumerate(members):
+                start = loop.time()
+                if stop is signal.SIGKILL:
+                    member.kill()
+                else:
+                    member.signal(stop)
+                value = f"{stop.name}-{number}"
+                await commit_somehow(store, "a", value)
+                await until(states, a=value)
+                assert loop.time() - start < 15
+                if stop is signal.SIGKILL:
+                    member.start()
+                    member.wait_ready()
+                else:
+                    member.signal(signal.SIGCONT)
+
+
+async def test_without_a_quorum_it_is_unavailable_and_heals(members: list[Server]) -> None:
+    loop = asyncio.get_running_loop()
+    async with store_of(*members, timeout=2.0) as store, aclosing(store.watch("")) as states:
+        await store.commit(put("a", "1"))
+        await until(states, a="1")
+        for member in members[1:]:
+            member.kill()
+        start = loop.time()
+        assert (await lost(states)).entries
+        assert loop.time() - start < 10
+        with pytest.raises(Unavailable):
+            await store.fetch(["a"])
+        with pytest.raises(OutsideError):
+            await store.commit(put("a", "2"))
+        for member in members[1:]:
+            member.start()
+        await commit_somehow(store, "a", "3")
+        await until(states, a="3")
+
+
+async def test_the_only_named_member_without_its_quorum_says_that_it_has_no_leader(
+    members: list[Server],
+) -> None:
+    for member in members[1:]:
+        member.kill()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            with pytest.raises(Unavailable) as refused:
+                await store_of(members[0], timeout=2.0).__aenter__()
+            if "no leader" in refused.value.message:
+                break
+    assert members[0].endpoint in refused.value.message
+    assert "more than half of the members must be up" in refused.value.hint
+
+
+async def test_random_kills_lose_no_change(members: list[Server]) -> None:
+    """Watchers end at what was written, whoever of the members died meanwhile."""
+    keys = [f"k{n}" for n in range(5)]
+    wanted = {key: f"{key}-19" for key in keys}
+
+    async def follow(store: EtcdStore) -> None:
+        async with aclosing(store.watch("k")) as states:
+            await until(states, **wanted)
+
+    async def write(store: EtcdStore, done: Sequence[asyncio.Event]) -> None:
+        for n, event in enumerate(done):
+            for key in keys:
+                await commit_somehow(store, key, f"{key}-{n}")
+            event.set()
+
+    async def disturb(done: Sequence[asyncio.Event]) -> None:
+        for number, step in enumerate((4, 8, 12)):
+            await done[step].wait()
+            members[number].kill()
+            members[number].start()
+            await asyncio.to_thread(members[number].wait_ready)
+
+    events = [asyncio.Event() for _ in range(20)]
+    async with store_of(*members) as store, asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(follow(store))
+        group.create_task(write(store, events))
+        group.create_task(disturb(events))
