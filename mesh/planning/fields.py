@@ -25,8 +25,6 @@ def field_changes(before: bytes, after: bytes) -> tuple[FieldChange, ...]:
 
 
 def _compare(path: str, before: JSON, after: JSON) -> Iterator[FieldChange]:
-    if before == after and type(before) is type(after):
-        return
     if isinstance(before, dict) and isinstance(after, dict):
         yield from _compare_items(path, before, after, ".{}")
     elif isinstance(before, list) and isinstance(after, list):
@@ -37,7 +35,7 @@ def _compare(path: str, before: JSON, after: JSON) -> Iterator[FieldChange]:
         elif list(named_before) != list(named_after) and set(named_before) == set(named_after):
             yield FieldChange(path, _text(list(named_before)), _text(list(named_after)))
         yield from _compare_items(path, named_before, named_after, "[{}]")
-    else:
+    elif before != after or type(before) is not type(after):
         yield FieldChange(path, _text(before), _text(after))
 
 
