@@ -72,7 +72,9 @@ class ConsulDiscovery:
         """
         said = definition(endpoint, ttl)
         mark = json.dumps(said, sort_keys=True).encode()
-        if self._registered.get(endpoint.id) == mark and await self._renew(endpoint):
+        # First the check: Consul keeps the status of one that it knows through a registration.
+        is_known = await self._renew(endpoint)
+        if is_known and self._registered.get(endpoint.id) == mark:
             return
         self._registered.pop(endpoint.id, None)
         service = self._client.writes.agent.service
@@ -91,7 +93,7 @@ class ConsulDiscovery:
                 raise
 
     async def _renew(self, endpoint: Endpoint) -> bool:
-        """False: the agent may not know the check any more."""
+        """Set the check's status and its TTL anew; False: the agent may not know the check."""
         check = self._client.writes.agent.check
         renew = check.ttl_fail if endpoint.health is Health.UNHEALTHY else check.ttl_pass
         try:
