@@ -23,6 +23,8 @@ _ON_DEMAND = frozenset({ResourceType.ROUTE, ResourceType.EXTENSION})
 _RESENT = frozenset({ResourceType.ENDPOINTS, ResourceType.SECRET})
 # What may name a cluster.
 _NAMING = (ResourceType.LISTENER, ResourceType.ROUTE, ResourceType.EXTENSION)
+# Of these it matters what Envoy was sent, also when the snapshot has moved on.
+_REMEMBERED = frozenset({*_NAMING, *_RESENT})
 
 _LABEL = {
     ResourceType.SECRET: "secret",
@@ -62,6 +64,9 @@ class Session:
             if request.nonce:
                 self._settle(subscription, request)
             subscription.change(request)
+            for name in request.unsubscribe:
+                if not subscription.wants(name):
+                    self._publisher.keep_only((request.type, name), None)
         return self.advance()
 
     def advance(self) -> list[DeltaResponse]:
@@ -108,7 +113,7 @@ class Session:
             self._publisher.refuse(resource, request.error)
         else:
             subscription.doubt(response)
-        if subscription.type in _NAMING:
+        if subscription.type in _REMEMBERED:
             settled = {resource.name for resource in response.resources} | set(response.removed)
             for name in settled - subscription.doubtful:
                 version = subscription.accepted.get(name)
@@ -149,7 +154,7 @@ class Session:
 
     def _follow_up(self, resource: Resource) -> None:
         """Send again what a changed owner does not ask for, and keep what it names."""
-        if resource.type in _NAMING:
+        if resource.type in _REMEMBERED:
             self._publisher.remember(resource)
         if resource.type not in (ResourceType.CLUSTER, ResourceType.LISTENER):
             return
@@ -169,17 +174,36 @@ class Session:
         leaving: list[str] = []
         for name in sorted(subscription.due):
             resource = target.get(name)
-            if resource is None and subscription.may_have(name):
+            if resource is None and subscription.wildcard and subscription.may_have(name):
                 leaving.append(name)
             elif resource is None or self._is_withheld(subscription, resource):
-                if name in subscription.asked and not subscription.has(name):
-                    removed.append(name)
-                subscription.drop(name)
+                self._answer_without(subscription, name, upserts, removed)
             elif self._is_ready(resource):
                 upserts.append(resource)
             else:
                 is_waiting = True
         return upserts, removed + self._removals(subscription, leaving), is_waiting
+
+    def _answer_without(
+        self,
+        subscription: Subscription,
+        name: str,
+        upserts: list[Resource],
+        removed: list[str],
+    ) -> None:
+        """Answer for a name of which there is nothing to run. What Envoy has of it stays: its
+        owner leaves in time, and then Envoy unsubscribes. A changed cluster that waits for its
+        endpoints gets the last good ones (told that they are gone, it would serve 503; without
+        an answer it takes its own copy of them after `initial_fetch_timeout`).
+        """
+        version = subscription.accepted.get(name)
+        kept = self._publisher.sent((subscription.type, name), version or "")
+        if name in subscription.asked and version is None:
+            removed.append(name)
+        elif name in subscription.asked and kept is not None:
+            upserts.append(kept)
+        else:
+            subscription.drop(name)
 
     def _drop_settled(self, subscription: Subscription) -> None:
         """Forget the due names that need nothing: Envoy has them, refused them, or left them."""
@@ -197,13 +221,7 @@ class Session:
                 subscription.drop(name)
 
     def _removals(self, subscription: Subscription, leaving: list[str]) -> list[str]:
-        """Which of the names that the snapshot lacks Envoy shall drop now. What it asked for by
-        name is not taken away: its owner leaves in time, and then Envoy unsubscribes.
-        """
-        if not subscription.wildcard:
-            for name in leaving:
-                subscription.drop(name)
-            return []
+        """Which of the names that the snapshot lacks Envoy shall drop now."""
         if not leaving or subscription.type is not ResourceType.CLUSTER:
             return leaving
         named = self._named_beyond_snapshot() if self._is_upserted() else None
@@ -284,10 +302,10 @@ class Session:
                 target = self._target((kind, name))
                 if target is not None and target.version == version:
                     continue
-                references = self._publisher.references((kind, name), version)
-                if references is None:
+                kept = self._publisher.sent((kind, name), version)
+                if kept is None:
                     return None
-                named.update(references)
+                named.update(kept.names)
         if any(kind in _ON_DEMAND and not self._has((kind, name)) for kind, name in named):
             return None  # Envoy has not yet said on this stream what it has of them
         return named

@@ -19,7 +19,7 @@ class Publisher:
         self._stream = 0
         self._outcome = Outcome()
         self._refusals: dict[tuple[ResourceType, str, str], str] = {}
-        self._references: dict[Reference, dict[str, tuple[Reference, ...]]] = {}
+        self._sent: dict[Reference, dict[str, Resource]] = {}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -80,19 +80,19 @@ class Publisher:
         been of its time (a listener's port that was taken).
         """
         self._refusals.clear()
-        self._references.clear()
+        self._sent.clear()
 
     def remember(self, resource: Resource) -> None:
-        """Keep what `resource` names: Envoy may go on running it when newer ones are refused."""
-        versions = self._references.setdefault((resource.type, resource.name), {})
-        versions[resource.version] = resource.names
+        """Keep what is sent: Envoy may go on running it when newer versions are refused."""
+        versions = self._sent.setdefault((resource.type, resource.name), {})
+        versions[resource.version] = resource
 
     def keep_only(self, reference: Reference, version: str | None) -> None:
-        """Forget what versions of a resource named, except for the one in force (None: none)."""
-        versions = self._references.pop(reference, {})
+        """Forget the versions of a resource, except for the one in force (None: none is)."""
+        versions = self._sent.pop(reference, {})
         if version is not None and version in versions:
-            self._references[reference] = {version: versions[version]}
+            self._sent[reference] = {version: versions[version]}
 
-    def references(self, reference: Reference, version: str) -> tuple[Reference, ...] | None:
-        """What a version that Envoy runs names; None where an earlier agent sent it."""
-        return self._references.get(reference, {}).get(version)
+    def sent(self, reference: Reference, version: str) -> Resource | None:
+        """A version that Envoy runs; None where an earlier agent sent it."""
+        return self._sent.get(reference, {}).get(version)

@@ -99,6 +99,25 @@ class ModelEnvoy:
             self.outgoing.append(answer)
         self._flush()
 
+    def give_up_waiting(self) -> bool:
+        """`initial_fetch_timeout` passes: a cluster goes live with what it had (whether any)."""
+        if not self.warming:
+            return False
+        self._awaited.clear()
+        self._warm()
+        self._subscribe()
+        self._flush()
+        return True
+
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether something is live of which the next stream would not tell."""
+        return any(
+            name not in self._known[kind]
+            for kind in WILDCARDS
+            for name in (*self.live[kind], *(self.warming if kind is ResourceType.CLUSTER else ()))
+        )
+
     def finish_draining(self) -> None:
         self.draining.clear()
         self._subscribe()
