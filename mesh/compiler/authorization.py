@@ -46,8 +46,12 @@ ROUTE_RBAC: Final = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.R
 
 # Names of refusals that no document wrote; a rule's own name has two slashes.
 DEFAULT_DENY: Final = "default-deny"
-SEVERAL_IDENTITIES: Final = "several-identities"
+NOT_A_MEMBER: Final = "not-a-member"
 PATH_PARAMETERS: Final = "path-parameters"
+
+# An RFC 1123 label, as far as it matters here: no character that means something in a URI.
+_LABEL: Final = "[a-z0-9-]+"
+_NO_LABEL: Final = "[^a-z0-9-]"
 
 _ANYTHING: Final[dict[str, Any]] = {"any": True}
 
@@ -84,7 +88,7 @@ def outbound(view: View, target: Target) -> JSON | None:
 
 def _http(view: View, inbound: Inbound) -> Generated:
     rules = list(_rules(inbound))
-    guards = {SEVERAL_IDENTITIES: _header("x-forwarded-client-cert", _regex("(?s).*URI=.*URI=.*"))}
+    guards = {NOT_A_MEMBER: {"not_id": _member(view.trust_domain)}}
     guards |= _paths_guard(rule for _, rule in rules)
     conditions = [
         (
@@ -105,7 +109,7 @@ def _tcp(view: View, inbound: Inbound) -> Generated:
         for policy, rule in _rules(inbound)
         if not (rule.operations and rule.action is Action.ALLOW)
     ]
-    guards = {SEVERAL_IDENTITIES: _identity(_regex(_foreign(view.trust_domain)))}
+    guards = {NOT_A_MEMBER: _identity(_regex(_strange(view.trust_domain)))}
     body = _rbac(conditions, inbound.access_default, guards)
     body.pop("track_per_rule_stats")  # HTTP only
     return _extension(
@@ -178,16 +182,39 @@ def _identity(matcher: dict[str, Any]) -> dict[str, Any]:
     return {"authenticated": {"principal_name": matcher}}
 
 
-def _foreign(trust_domain: str) -> str:
-    """A pattern of the SPIFFE IDs of every other trust domain (RE2 has no negative look-ahead):
-    they leave `spiffe://<trust domain>/` at some character, or end before it does.
+def _member(trust_domain: str) -> dict[str, Any]:
+    """Exactly one identity, and one that the mesh gives out. Envoy matches a rule's caller with any
+    of a certificate's URIs, so that another trust domain's CA could slip in one of ours; it takes
+    `/ns/a/svc/../svc/b` and `?query` for identities, too (SPIFFE-ID sections 2.1 and 2.2).
+
+    Envoy writes this header from the handshake, with all URIs of the certificate.
     """
-    domain = f"{trust_domain}/"
-    leaving = (
-        f"{re.escape(domain[:index])}(?:[^{re.escape(letter)}].*)?"
-        for index, letter in enumerate(domain)
-    )
-    return f"(?s)spiffe://(?:{'|'.join(leaving)})"
+    uri = f"spiffe://{re.escape(trust_domain)}/ns/{_LABEL}/svc/{_LABEL}"
+    return _header("x-forwarded-client-cert", _regex(f"By=[^;]*;Hash=[^;]*;URI={uri}"))
+
+
+def _strange(trust_domain: str) -> str:
+    """A pattern of every SPIFFE ID that is no member's: for bytes there is no header to look at,
+    and RE2 has no negative look-ahead. The text leaves `<domain>/ns/<label>/svc/<label>` at some
+    character, or ends too early. Two members' IDs in one certificate pass: the CA signs no such.
+    """
+    start, middle = f"{trust_domain}/ns/", "/svc/"
+    before = f"{re.escape(start)}{_LABEL}"
+    ways = [
+        *_leaving("", start),
+        f"{re.escape(start)}(?:{_NO_LABEL}.*)?",
+        f"{before}(?:[^a-z0-9/-].*)?",
+        *_leaving(f"{before}/", middle[1:]),
+        f"{before}{middle}(?:{_NO_LABEL}.*)?",
+        f"{before}{middle}{_LABEL}{_NO_LABEL}.*",
+    ]
+    return f"(?s)spiffe://(?:{'|'.join(ways)})"
+
+
+def _leaving(before: str, literal: str) -> Iterator[str]:
+    """Patterns of what follows `before` with a beginning of `literal`, but not with all of it."""
+    for index, letter in enumerate(literal):
+        yield f"{before}{re.escape(literal[:index])}(?:[^{re.escape(letter)}].*)?"
 
 
 def _operations(rule: AccessRule) -> dict[str, Any]:

@@ -1,0 +1,73 @@
+"""Who presents what to a real inbound listener: every wrong certificate, every other protocol."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mesh.adapters.clock import SystemClock
+from mesh.model.policy import Default
+from tests.support import certificates, compiled, echo, envoy, http2, sidecars
+from tests.support.policies import mesh, policies, service
+
+AUTHORITY = sidecars.Authority(certificates.Peers.made(now=SystemClock().now()))
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """The inbound port of a service that anybody of the mesh may call."""
+    items = policies(mesh(Default.ALLOW), service("api"))
+    with echo.running(["api"]) as ports:
+        view = sidecars.view(items, sidecars.placement("api", app=ports["api"]), AUTHORITY)
+        with envoy.running(compiled.static(view)) as callee:
+            yield callee.ports["inbound"]
+
+
+def test_a_member_of_the_mesh_is_answered(port: int, tmp_path: Path) -> None:
+    good = certificates.good_leaf(AUTHORITY.peers)
+    assert http2.is_answered(port, http2.context(good, tmp_path))
+
+
+# A peer of ours, whatever its path: what it may do is for access rules, by its exact name.
+OTHER_MEMBERS = {"other-service", "other-namespace"}
+
+
+@pytest.mark.parametrize("kind", sorted(certificates.BAD_LEAVES.keys() - OTHER_MEMBERS))
+def test_no_wrong_certificate_is_answered(kind: str, port: int, tmp_path: Path) -> None:
+    leaf = certificates.BAD_LEAVES[kind](AUTHORITY.peers)
+    assert not http2.is_answered(port, http2.context(leaf, tmp_path))
+
+
+def test_without_a_certificate_nobody_is_answered(port: int, tmp_path: Path) -> None:
+    assert not http2.is_answered(port, http2.context(None, tmp_path))
+
+
+def test_tls_1_2_is_refused(port: int, tmp_path: Path) -> None:
+    context = http2.context(certificates.good_leaf(AUTHORITY.peers), tmp_path)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    assert not http2.is_answered(port, context)
+
+
+@pytest.mark.parametrize("protocols", [["http/1.1"], []])
+def test_http_1_is_not_spoken_between_sidecars(
+    protocols: list[str], port: int, tmp_path: Path
+) -> None:
+    context = http2.context(certificates.good_leaf(AUTHORITY.peers), tmp_path)
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    with (
+        socket.create_connection((sidecars.HOST, port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname="api") as secure,
+    ):
+        secure.sendall(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
+        try:
+            answer = secure.recv(1024)
+        except ConnectionError:
+            answer = b""
+    assert not answer.startswith(b"HTTP/1.1")
+
+
+def test_a_plain_request_is_not_answered(port: int) -> None:
+    assert sidecars.exchange(port, b"GET / HTTP/1.1\r\nHost: api\r\n\r\n", 1024) == b""
