@@ -21,11 +21,11 @@ from mesh.compiler import authorization, clusters, listeners, routes
 from mesh.compiler import bootstrap as compiled
 from mesh.compiler.scope import build_view
 from mesh.compiler.view import Inbound, View
-from mesh.documents import codec, parser, schema
+from mesh.documents import SourceText, front_end
 from mesh.model.catalog import Catalog, Endpoint, Health
 from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
 from mesh.model.placement import Placement
-from mesh.model.policy import Address, Default, Protocol
+from mesh.model.policy import Address, Default, PolicyKey, Protocol
 from mesh.model.revision import Applied, ManifestEntry, Policies
 from tests.support import echo, envoy
 
@@ -137,24 +137,21 @@ def policies(text: str, *, gone: Iterable[str] = (), same_age: bool = False) -> 
 
     `gone` are `Kind name`s that are dropped, as if another source had withdrawn them.
     """
-    result = parser.parse([parser.SourceText("case.yaml", text.encode())])
-    problems = [*result.diagnostics, *(d for each in result.documents for d in schema.check(each))]
-    assert not problems, "\n".join(map(str, problems))
-    found: dict[Any, Applied] = {}
-    for age, document in enumerate(result.documents, 1):
-        policy = codec.policy_of(document)
-        if f"{policy.key.kind} {policy.key.name}" in gone:
-            continue
+    result = front_end([SourceText("case.yaml", text.encode())])
+    assert not result.errors, "\n".join(map(str, result.errors))
+    found: dict[PolicyKey, Applied] = {}
+    for age, each in enumerate(sorted(result.policies, key=lambda item: item.position), 1):
         entry = ManifestEntry(
-            key=policy.key,
-            digest=codec.digest(codec.canonical(document)),
+            key=each.key,
+            digest=each.digest,
             source="main",
-            file="case.yaml",
-            line=1,
+            file=each.position.file,
+            line=each.position.line,
             introduced=1 if same_age else age,
         )
-        found[policy.key] = Applied(policy=policy, entry=entry)
-    return found
+        found[each.key] = Applied(policy=each.policy, entry=entry)
+    dropped = set(gone)
+    return {key: each for key, each in found.items() if f"{key.kind} {key.name}" not in dropped}
 
 
 def view(scenario: Scenario, ports: Mapping[str, int]) -> View:
