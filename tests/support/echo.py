@@ -32,6 +32,8 @@ class _Echo:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get("upgrade", "").lower() == "websocket":
             return await self._websocket(request)
+        if request.headers.get("expect") == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = await request.text()
         key = request.headers.get("x-echo-key", "")
         self._tries[key] += 1
