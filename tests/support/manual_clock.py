@@ -13,6 +13,7 @@ class ManualClock:
         self._start = now
         self._passed = timedelta()
         self._moved = asyncio.Event()
+        self._asleep = asyncio.Event()
         self.sleepers = 0
 
     def now(self) -> datetime:
@@ -24,12 +25,19 @@ class ManualClock:
     async def sleep(self, duration: timedelta) -> None:
         until = self._passed + duration
         self.sleepers += 1
+        self._asleep.set()
         try:
             while self._passed < until:
                 await self._moved.wait()
             await asyncio.sleep(0)  # noqa: TID251 - a turn for the others, not a wait
         finally:
             self.sleepers -= 1
+            if not self.sleepers:
+                self._asleep.clear()
+
+    async def until_asleep(self) -> None:
+        """Return once somebody sleeps."""
+        await self._asleep.wait()
 
     def advance(self, duration: timedelta) -> None:
         self._passed += duration
