@@ -261,6 +261,6 @@ class _Composer:
         here = (mark.line, mark.column) if mark is not None else (0, 0)
         first = (opened.line, opened.column) if opened is not None else None
         self.problems.append(
-            Problem(*here, "yaml-syntax", f"not YAML: {error.problem}",
+            Problem(here[0], here[1], "yaml-syntax", f"not YAML: {error.problem}",
                     _HINTS.get(error.problem or "", ""), first if first != here else None,
                     error.context or ""))  # fmt: skip

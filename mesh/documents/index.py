@@ -81,7 +81,7 @@ class Index:
         self._dangling = Severity.WARNING if partial else Severity.ERROR
 
     def of(self, kind: type[P]) -> Iterator[tuple[P, Placed]]:
-        """The policies of one class with their places, in the order of their keys."""
+        """The policies of one class with their places: other sources' first, then by key."""
         for policy, placed in self._by_class.get(kind, ()):
             if isinstance(policy, kind):
                 yield policy, placed
@@ -153,9 +153,10 @@ class Index:
         return any(name.encode() in text for text in self._unreadable)
 
 
-def _order(placed: Placed) -> tuple[str, str, str]:
+def _order(placed: Placed) -> tuple[bool, str, str, str]:
+    """Other sources' first, so that what contradicts them is told at ours."""
     key = placed.policy.key
-    return key.kind, key.namespace, key.name
+    return placed.document is not None, key.kind, key.namespace, key.name
 
 
 def shown(target: Target) -> str:

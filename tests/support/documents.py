@@ -1,6 +1,7 @@
 """Checking documents in tests, and making them from their schemas."""
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -38,10 +39,20 @@ def check(*texts: str, partial: bool = False) -> Result:
     return front_end(sources, partial=partial)
 
 
-def found(*texts: str, partial: bool = False) -> list[tuple[str, str]]:
+def found(*texts: str) -> list[tuple[str, str]]:
     """`(file:line:column, code)` of each diagnostic, in order."""
-    result = check(*texts, partial=partial)
+    result = check(*texts)
     return [(str(item.position), item.code) for item in result.diagnostics]
+
+
+def pointed(*texts: str) -> list[tuple[str, str]]:
+    """`(the word at the place, code)` of each diagnostic, in order."""
+    result = []
+    for item in check(*texts).diagnostics:
+        text = texts[ord(item.position.file[0]) - 97].splitlines()[item.position.line - 1]
+        rest = text[item.position.column - 1 :]
+        result.append((re.split(r"[,\]}]", rest)[0], item.code))
+    return result
 
 
 def codes(*texts: str) -> list[str]:
