@@ -16,6 +16,7 @@ from mesh.model.policy import (
     HTTPRoute,
     HTTPRule,
     PathMatchType,
+    Target,
 )
 from mesh.model.revision import ManifestEntry
 
@@ -53,6 +54,18 @@ def ordered(routes: tuple[Attached, ...], settings: Traffic, known: Directory) -
             for number, match in enumerate(rule.matches):
                 expanded.append((_order(match, entry, index, number), replace(made, match=match)))
     return tuple(route for _, route in sorted(expanded, key=lambda pair: pair[0]))
+
+
+def backends(routes: tuple[Attached, ...], known: Directory) -> set[Target]:
+    """What the routes send to: the destinations of all shares of `ordered`."""
+    shares = (
+        _share(each, known)
+        for route, _ in routes
+        for rule in route.rules
+        for each in rule.backends
+        if each.weight
+    )
+    return {share.destination for share in shares if share.destination is not None}
 
 
 def implicit_route(parent: Known, settings: Traffic) -> Route:

@@ -3,7 +3,7 @@
 Read off the JSON itself, so that a generator that forgets to say what it names is caught too.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from mesh.compiler.generated import JSON, Generated
@@ -49,7 +49,7 @@ def _needed(generated: Generated) -> Iterator[Reference]:
         yield from _names(part)
 
 
-def _names(part: Mapping[str, Any]) -> Iterator[Reference]:
+def _names(part: dict[str, Any]) -> Iterator[Reference]:
     """What one JSON object names by itself."""
     if "sds_config" in part:
         yield ResourceType.SECRET, part["name"]
@@ -83,15 +83,16 @@ def _configured(json: JSON) -> Iterator[str]:
         yield from part.get("typed_per_filter_config", ())
 
 
-def _objects(value: object) -> Iterator[Mapping[str, Any]]:
-    """Every JSON object inside, the outermost first."""
-    if isinstance(value, Mapping):
-        yield value
-        for inner in value.values():
-            yield from _objects(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _objects(inner)
+def _objects(value: object) -> Iterator[dict[str, Any]]:
+    """Every JSON object inside. Without recursion: this reads all that is ever generated."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict):
+            yield found
+            waiting.extend(found.values())
+        elif isinstance(found, list | tuple):
+            waiting.extend(found)
 
 
 def _title(generated: Generated) -> str:

@@ -6,16 +6,15 @@ the mesh allows by default, every one. The callee decides each request by itself
 the scope is what a caller can name, not what it may do.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mesh.compiler.destinations import Traffic, destination, positions, traffic
 from mesh.compiler.directory import Directory, Known, directory, implicit, service_target
-from mesh.compiler.precedence import attached, implicit_route, ordered
+from mesh.compiler.precedence import attached, backends, implicit_route, ordered
 from mesh.compiler.view import (
     Destination,
     Inbound,
-    Share,
     TCPUpstream,
     View,
     VirtualService,
@@ -61,7 +60,7 @@ def interest(
     reach = _Reach(known, service, names)
     selected = frozenset(
         item.service.selector.service
-        for item in reach.destinations.values()
+        for item in reach.destinations().values()
         if isinstance(item.service, Service)
     )
     return Wanted(services=selected, names=known.mesh.access_default is Default.ALLOW)
@@ -70,7 +69,8 @@ def interest(
 def tcp_upstreams(policies: Policies, service: ServiceName) -> tuple[ServiceName, ...]:
     """The TCP services in scope, sorted: each needs a loopback address in the Placement."""
     known = directory(policies)
-    return tuple(sorted(_Reach(known, service, frozenset()).tcp))
+    reach = _Reach(known, service, frozenset())
+    return tuple(sorted(item.service.name for item in reach.tcp))
 
 
 def build_view(
@@ -90,8 +90,8 @@ def build_view(
     reach = _Reach(known, placement.service, catalog.names)
     trust_domain = bundle.trust_domain if bundle else known.mesh.trust_domain
     destinations = {
-        target: destination(item, reach.settings[target], catalog, trust_domain)
-        for target, item in reach.destinations.items()
+        target: destination(item, reach.settings(target), catalog, trust_domain)
+        for target, item in reach.destinations().items()
     }
     return View(
         revision=revision,
@@ -100,7 +100,7 @@ def build_view(
         max_connection_duration=known.mesh.max_connection_duration,
         access_default=known.mesh.access_default,
         destinations=destinations,
-        services=reach.services,
+        services=tuple(map(reach.virtual_service, reach.http)),
         upstreams=_upstreams(reach, placement, destinations),
         inbound=_inbound(known, placement),
         outbound_access=_outbound_access(known, destinations),
@@ -115,47 +115,48 @@ class _Reach:
     def __init__(
         self, known: Directory, caller: ServiceName, names: frozenset[ServiceName]
     ) -> None:
-        self.known = known
-        self.caller = caller
-        named = sorted(_named(known, caller, names), key=lambda item: item.target)
-        self.tcp = {_name(item): item for item in named if not item.service.protocol.is_http}
-        self.settings: dict[Target, Traffic] = {}
-        self.services = tuple(
-            self._virtual_service(item) for item in named if item.service.protocol.is_http
-        )
-        self.destinations = self._destinations(named)
+        self._known = known
+        self._caller = caller
+        self._settings: dict[Target, Traffic] = {}
+        named = _named(known, caller, names)
+        self.http = [item for item in named if item.service.protocol.is_http]
+        self.tcp = [item for item in named if not item.service.protocol.is_http]
+        self._routes = {item.target: attached(known, item, caller) for item in self.http}
 
-    def _virtual_service(self, item: Known) -> VirtualService:
-        settings = self._settings(item.target)
-        routes = attached(self.known, item, self.caller)
+    def destinations(self) -> dict[Target, Known]:
+        """What any request can end at: the backends of routes, and the TCP services."""
+        found = {item.target: item for item in self.tcp}
+        for item in self.http:
+            if routes := self._routes[item.target]:
+                found.update(
+                    (each, self._known.known[each]) for each in backends(routes, self._known)
+                )
+            else:
+                found[item.target] = item
+        return dict(sorted(found.items()))
+
+    def settings(self, target: Target) -> Traffic:
+        """How the caller treats a destination."""
+        if target not in self._settings:
+            self._settings[target] = traffic(self._known, target, self._caller)
+        return self._settings[target]
+
+    def virtual_service(self, item: Known) -> VirtualService:
+        """What answers to the hosts of an HTTP service."""
+        settings = self.settings(item.target)
+        routes = self._routes[item.target]
         made = (
-            ordered(routes, settings, self.known) if routes else (implicit_route(item, settings),)
+            ordered(routes, settings, self._known) if routes else (implicit_route(item, settings),)
         )
         places = {place for route in made for place in route.sources}
         places |= {*positions(item.entry), *settings.sources}
         return VirtualService(
             target=item.target,
-            hosts=_hosts(_name(item), self.caller.namespace),
+            hosts=_hosts(item.service.name, self._caller.namespace),
             port=item.service.port,
             routes=made,
             sources=tuple(sorted(places)),
         )
-
-    def _settings(self, target: Target) -> Traffic:
-        if target not in self.settings:
-            self.settings[target] = traffic(self.known, target, self.caller)
-        return self.settings[target]
-
-    def _destinations(self, named: Iterable[Known]) -> dict[Target, Known]:
-        """What any request can end at: the shares of routes, and the TCP services."""
-        shares = (s for service in self.services for route in service.routes for s in route.shares)
-        found = {item.target: item for item in self.tcp.values()}
-        by_target = {item.target: item for item in named}
-        for target in _targets(shares):
-            found[target] = self.known.known.get(target) or by_target[target]
-        for target in found:
-            self._settings(target)
-        return dict(sorted(found.items()))
 
 
 def _named(known: Directory, caller: ServiceName, names: frozenset[ServiceName]) -> list[Known]:
@@ -163,12 +164,13 @@ def _named(known: Directory, caller: ServiceName, names: frozenset[ServiceName])
     everything = _everything(known, names)
     own = known.known.get(service_target(caller))
     declared = own.service.dependencies if own and isinstance(own.service, Service) else None
-    return [
+    found = [
         item
         for name, item in everything.items()
         if (name in declared if declared is not None else _is_admitted(known, item, caller))
         and _may_leave(known, item, caller)
     ]
+    return sorted(found, key=lambda item: item.target)
 
 
 def _everything(known: Directory, names: frozenset[ServiceName]) -> Mapping[ServiceName, Known]:
@@ -177,7 +179,9 @@ def _everything(known: Directory, names: frozenset[ServiceName]) -> Mapping[Serv
     if known.mesh.access_default is Default.ALLOW:
         found = {name: implicit(name) for name in names}
     for kind in (ExternalService, Service):
-        found.update({_name(i): i for i in known.known.values() if isinstance(i.service, kind)})
+        found.update(
+            {i.service.name: i for i in known.known.values() if isinstance(i.service, kind)}
+        )
     return found
 
 
@@ -225,26 +229,18 @@ def _hosts(name: ServiceName, namespace: str) -> tuple[str, ...]:
     return (*short, long, f"{long}.mesh")
 
 
-def _targets(shares: Iterable[Share]) -> set[Target]:
-    return {share.destination for share in shares if share.destination is not None}
-
-
-def _name(item: Known) -> ServiceName:
-    return item.service.name
-
-
 def _upstreams(
     reach: _Reach, placement: Placement, destinations: Mapping[Target, Destination]
 ) -> tuple[TCPUpstream, ...]:
     """The TCP services that have an address by now."""
     return tuple(
         TCPUpstream(
-            listen=placement.upstreams[name],
+            listen=placement.upstreams[item.service.name],
             destination=item.target,
             sources=destinations[item.target].sources,
         )
-        for name, item in sorted(reach.tcp.items())
-        if name in placement.upstreams
+        for item in reach.tcp
+        if item.service.name in placement.upstreams
     )
 
 
