@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import structlog
 
-from mesh.compiler import assemble, scope
+from mesh.compiler import scope
+from mesh.compiler.assemble import Assembler
 from mesh.errors import MeshError
 from mesh.latest import Latest
 from mesh.model.catalog import Catalog
@@ -72,6 +73,7 @@ class Reconciler:
     ) -> None:
         self._inputs = inputs
         self._server = server
+        self._assembler = Assembler()
         self._clock = clock
         self._placement = placement
         self._upstreams = upstreams
@@ -156,7 +158,7 @@ class Reconciler:
             svid=svid,
             bundle=bundle,
         )
-        generation = self._server.publish(assemble.compile_view(view))
+        generation = self._server.publish(self._assembler.compile(view))
         self.compiled.set(
             Compiled(
                 generation=generation,
