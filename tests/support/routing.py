@@ -1,9 +1,8 @@
 """Documents behind one real Envoy, without its agent: what compiled routes and clusters do.
 
 Every scenario is compiled as the caller's sidecar would and gets an outbound listener of its own.
-Behind it every instance has an inbound listener, and behind that an application of
-`tests.support.echo`: the two hops of the mesh, but for mutual TLS, with sockets in a folder for
-the addresses of instances.
+Behind it every instance has an inbound listener, with mutual TLS and a socket in a folder for its
+address, and behind that an application of `tests.support.echo`: the two hops of the mesh.
 """
 
 import http.client
@@ -13,28 +12,25 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mesh.compiler import authorization, clusters, listeners, routes
-from mesh.compiler import bootstrap as compiled
+from mesh.compiler.bootstrap import bootstrap
 from mesh.compiler.scope import build_view
-from mesh.compiler.view import Inbound, View
+from mesh.compiler.view import View
 from mesh.documents import SourceText, front_end
 from mesh.model.catalog import Catalog, Endpoint, Health
-from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
+from mesh.model.identity import SVID, ServiceName
 from mesh.model.placement import Placement
-from mesh.model.policy import Address, Default, PolicyKey, Protocol
+from mesh.model.policy import Address, PolicyKey
 from mesh.model.revision import Applied, ManifestEntry, Policies
-from tests.support import echo, envoy
+from tests.support import compiled, echo, envoy, sidecars
 
 INSTANCES = {
     "v1": (ServiceName("default", "api"), {"version": "v1"}),
     "v2": (ServiceName("default", "api"), {"version": "v2"}),
     "stock": (ServiceName("default", "stock"), {}),
     "cart": (ServiceName("shop", "cart"), {}),
-    "outside": (ServiceName("nowhere", "outside"), {}),
     "steady": (ServiceName("default", "fragile"), {}),
     "deserted": (ServiceName("default", "fragile"), {"app": "down"}),
     "unplugged": (ServiceName("default", "fragile"), {"sidecar": "down"}),
@@ -87,7 +83,7 @@ spec: {protocol: http, port: 80, endpoints: [{address: 127.0.0.1, port: OUTSIDE}
 """
 
 WEB = ServiceName("default", "web")
-_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+_FREE = Address("127.0.0.1", 0)
 
 
 @dataclass(frozen=True)
@@ -154,114 +150,88 @@ def policies(text: str, *, gone: Iterable[str] = (), same_age: bool = False) -> 
     return {key: each for key, each in found.items() if f"{key.kind} {key.name}" not in dropped}
 
 
-def view(scenario: Scenario, ports: Mapping[str, int]) -> View:
-    """What the caller's sidecar compiles from."""
-    text = f"{PRELUDE}\n---\n{scenario.documents}" if scenario.documents else PRELUDE
-    endpoints: dict[ServiceName, tuple[Endpoint, ...]] = {}
-    for id, (service, meta) in INSTANCES.items():
-        health = scenario.health.get(id, Health.HEALTHY)
-        here = Endpoint(
-            id=id,
-            service=service,
-            address="127.0.0.1",
-            port=ports[id],
-            meta=meta,
-            health=health,
-        )
-        endpoints[service] = (*endpoints.get(service, ()), here)
-    return build_view(
-        revision=1,
-        policies=policies(
-            text.replace("OUTSIDE", str(ports["outside"])),
+class _Compiler:
+    """Parts of one bootstrap: the callers' sidecars and the instances'."""
+
+    def __init__(self, ports: Mapping[str, int], folder: Path) -> None:
+        self._ports = ports
+        self._folder = folder
+        self._authority = sidecars.Authority()
+        self._leaves: dict[ServiceName, SVID] = {}
+
+    def caller(self, name: str, scenario: Scenario) -> dict[str, Any]:
+        """An outbound listener of the scenario's name, and what it leads to."""
+        text = f"{PRELUDE}\n---\n{scenario.documents}" if scenario.documents else PRELUDE
+        known = policies(
+            text.replace("OUTSIDE", str(self._ports["outside"])),
             gone=scenario.gone,
             same_age=scenario.same_age,
-        ),
-        catalog=Catalog(endpoints),
-        placement=Placement(id="test", service=scenario.caller, outbound=Address("127.0.0.1", 0)),
-        svid=None,
-        bundle=None,
-    )
+        )
+        here = Placement(id="test", service=scenario.caller, outbound=_FREE)
+        return self._part(name, self._view(known, here, self._catalog(scenario)), "outbound")
 
+    def instance(self, id: str) -> dict[str, Any]:
+        """An inbound listener on the instance's socket, and the application behind it."""
+        known = policies(PRELUDE.replace("OUTSIDE", "1"))
+        app = Address("127.0.0.1", self._ports[id])
+        service = INSTANCES[id][0]
+        here = Placement(id=id, service=service, outbound=_FREE, inbound=_FREE, app=app)
+        part = self._part(id, self._view(known, here, Catalog()), "inbound")
+        part["listeners"][0]["address"] = self._pipe(id)
+        part["clusters"] = [each for each in part["clusters"] if each["name"] == f"{id}/app"]
+        return part
 
-def _outbound(name: str, view: View, sockets: Mapping[int, str]) -> dict[str, Any]:
-    """The caller's part of a bootstrap; its clusters are named after the scenario."""
-    assignments = {each.name: each.json for each in clusters.endpoints(view)}
-    found = []
-    for each in clusters.clusters(view):
-        if each.name in assignments:
-            found.append(_static(dict(each.json), _in_folder(assignments[each.name], sockets)))
-        else:
-            found.append(each.json)
-    listener = _inline(_named(view, "outbound"), routes.outbound(view).json, {})
-    listener["name"] = name
-    text = json.dumps({"listeners": [listener], "clusters": found})
-    for kind in ("service", "external"):
-        text = text.replace(f'"{kind}/', f'"{name}/{kind}/')
-    return dict(json.loads(text))
+    def _view(self, known: Policies, here: Placement, instances: Catalog) -> View:
+        if here.service not in self._leaves:
+            self._leaves[here.service] = self._authority.svid(here.service)
+        return build_view(
+            revision=1,
+            policies=known,
+            catalog=instances,
+            placement=here,
+            svid=self._leaves[here.service],
+            bundle=self._authority.bundle,
+        )
 
+    def _catalog(self, scenario: Scenario) -> Catalog:
+        endpoints: dict[ServiceName, tuple[Endpoint, ...]] = {}
+        for id, (service, meta) in INSTANCES.items():
+            here = Endpoint(
+                id=id,
+                service=service,
+                address="127.0.0.1",
+                port=self._ports[id],
+                meta=meta,
+                health=scenario.health.get(id, Health.HEALTHY),
+            )
+            endpoints[service] = (*endpoints.get(service, ()), here)
+        return Catalog(endpoints)
 
-def _static(cluster: dict[str, Any], assignment: Mapping[str, Any]) -> dict[str, Any]:
-    del cluster["transport_socket"], cluster["eds_cluster_config"]
-    return cluster | {"type": "STATIC", "load_assignment": assignment}
+    def _part(self, name: str, view: View, listener: str) -> dict[str, Any]:
+        """The view's static resources, with names of their own in a shared Envoy."""
+        text = json.dumps(compiled.static(view)["static_resources"])
+        for each in ("svid", "peers", "app"):
+            text = text.replace(f'"{each}"', f'"{name}/{each}"')
+        for each in ("service/", "external/"):
+            text = text.replace(f'"{each}', f'"{name}/{each}')
+        part: dict[str, Any] = json.loads(text)
+        part["listeners"] = [each for each in part["listeners"] if each["name"] == listener]
+        part["listeners"][0]["name"] = name
+        for cluster in part["clusters"]:
+            if "transport_socket" in cluster:
+                self._to_sockets(cluster["load_assignment"])
+        return part
 
+    def _to_sockets(self, assignment: dict[str, Any]) -> None:
+        """Instead of its port, each instance's socket."""
+        ids = {port: id for id, port in self._ports.items()}
+        for locality in assignment.get("endpoints", ()):
+            for each in locality["lb_endpoints"]:
+                port = each["endpoint"]["address"]["socket_address"]["port_value"]
+                each["endpoint"]["address"] = self._pipe(ids[port])
 
-def _in_folder(assignment: Mapping[str, Any], sockets: Mapping[int, str]) -> dict[str, Any]:
-    """Instead of its port, each instance's socket."""
-    text = json.dumps(assignment)
-    for port, path in sockets.items():
-        address = json.dumps({"socket_address": {"address": "127.0.0.1", "port_value": port}})
-        text = text.replace(address, json.dumps({"pipe": {"path": path}}))
-    return dict(json.loads(text))
-
-
-def _inbound(id: str, port: int, path: str) -> dict[str, Any]:
-    """The callee's part of a bootstrap, for an instance whose application is on `port`."""
-    service = INSTANCES[id][0]
-    here = Address("127.0.0.1", 0)
-    made = View(
-        revision=1,
-        trust_domain="mesh.local",
-        placement=Placement(id=id, service=service, outbound=here, inbound=here, app=here),
-        max_connection_duration=timedelta(hours=1),
-        inbound=Inbound(
-            protocol=Protocol.HTTP,
-            listen=here,
-            app=Address("127.0.0.1", port),
-            access_default=Default.ALLOW,
-        ),
-        svid=SVID(
-            identity=Identity("mesh.local", service),
-            chain_pem=b"",
-            private_key_pem=b"",
-            not_before=_NOW,
-            not_after=_NOW,
-        ),
-        bundle=TrustBundle("mesh.local", b""),
-    )
-    rules = {each.name: each.json["typed_config"] for each in authorization.inbound(made)}
-    listener = _inline(_named(made, "inbound"), routes.inbound(made).json, rules)
-    del listener["filter_chains"][0]["transport_socket"]
-    listener |= {"name": f"inbound/{id}", "address": {"pipe": {"path": path}}}
-    text = json.dumps({"listeners": [listener], "clusters": [clusters.clusters(made)[0].json]})
-    return dict(json.loads(text.replace('"app"', f'"app/{id}"')))
-
-
-def _named(view: View, name: str) -> dict[str, Any]:
-    [found] = [each for each in listeners.listeners(view) if each.name == name]
-    return dict(json.loads(json.dumps(found.json)))
-
-
-def _inline(
-    listener: dict[str, Any], route_configuration: Mapping[str, Any], rules: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What would come by RDS and ECDS, inside the listener."""
-    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    del manager["rds"]
-    manager["route_config"] = {**route_configuration, "validate_clusters": False}
-    for each in manager["http_filters"]:
-        if each.pop("config_discovery", None):
-            each["typed_config"] = rules[each["name"]]
-    return listener
+    def _pipe(self, id: str) -> dict[str, Any]:
+        return {"pipe": {"path": str(self._folder / f"{id}.sock")}}
 
 
 class Mesh:
@@ -311,18 +281,18 @@ def running(scenarios: Mapping[str, Scenario]) -> Iterator[Mesh]:
     """One Envoy for all scenarios, each a listener of its own, until the block ends."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-")))
-        served = [id for id in INSTANCES if id not in (DESERTED, UNPLUGGED)]
+        served = [id for id in (*INSTANCES, "outside") if id not in (DESERTED, UNPLUGGED)]
         ports = stack.enter_context(echo.running(served))
         ports |= {id: stack.enter_context(_closed_port()) for id in (DESERTED, UNPLUGGED)}
-        sockets = {port: str(folder / f"{id}.sock") for id, port in ports.items()}
-        parts = [_inbound(id, port, sockets[port]) for id, port in ports.items() if id != UNPLUGGED]
-        parts += [_outbound(name, view(each, ports), sockets) for name, each in scenarios.items()]
-        own = compiled.bootstrap(node_id="x", cluster="x", ads_socket="x", admin_socket="x")
-        bootstrap = {
+        compiler = _Compiler(ports, folder)
+        parts = [compiler.instance(id) for id in INSTANCES if id != UNPLUGGED]
+        parts += [compiler.caller(name, each) for name, each in scenarios.items()]
+        own = bootstrap(node_id="x", cluster="x", ads_socket="x", admin_socket="x")
+        whole = {
             "layered_runtime": own["layered_runtime"],
             "static_resources": {
                 kind: [each for part in parts for each in part[kind]]
-                for kind in ("listeners", "clusters")
+                for kind in ("listeners", "clusters", "secrets")
             },
         }
-        yield Mesh(stack.enter_context(envoy.running(bootstrap)), ports)
+        yield Mesh(stack.enter_context(envoy.running(whole)), ports)
