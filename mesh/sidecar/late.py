@@ -26,8 +26,8 @@ from mesh.ports import (
 from mesh.sidecar.retry import Outage, until_done
 from mesh.sidecar.waiting import closing, set_within
 
-# Servers that are there are entered within this; what is not said in it is no outage.
-_MOMENT = timedelta(seconds=1)
+# Servers that are there are entered within this.
+MOMENT = timedelta(seconds=1)
 
 T = TypeVar("T", bound=Store | Discovery)
 
@@ -35,10 +35,11 @@ T = TypeVar("T", bound=Store | Discovery)
 class _Late(Generic[T]):
     """Enters what `make` makes (anew for each try), and holds it."""
 
-    def __init__(self, make: Callable[[], T], clock: Clock, what: str) -> None:
+    def __init__(self, make: Callable[[], T], clock: Clock, what: str, moment: timedelta) -> None:
         self._make = make
         self._clock = clock
         self._what = what
+        self._moment = moment
         self._outage = Outage(what)
         self._real: T | None = None
         self._entered = asyncio.Event()
@@ -75,10 +76,13 @@ class _Late(Generic[T]):
 
 
 class LateStore(_Late[Store]):
-    """A `Store` whose `hold` enters the real one; it need not be entered itself."""
+    """A `Store` whose `hold` enters the real one; it need not be entered itself.
 
-    def __init__(self, make: Callable[[], Store], clock: Clock) -> None:
-        super().__init__(make, clock, "store")
+    What is entered within `moment` was never out of reach for a watch.
+    """
+
+    def __init__(self, make: Callable[[], Store], clock: Clock, moment: timedelta = MOMENT) -> None:
+        super().__init__(make, clock, "store", moment)
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,7 +109,7 @@ class LateStore(_Late[Store]):
 
     async def watch(self, prefix: str) -> AsyncIterator[Watched]:
         """As `Store.watch`."""
-        if not await set_within(self._entered, _MOMENT):
+        if not await set_within(self._entered, self._moment):
             yield Watched({}, self._reason)
             await self._entered.wait()
         async with closing(self._reached().watch(prefix)) as states:
@@ -118,10 +122,15 @@ class LateStore(_Late[Store]):
 
 
 class LateDiscovery(_Late[Discovery]):
-    """A `Discovery` whose `hold` enters the real one; it need not be entered itself."""
+    """A `Discovery` whose `hold` enters the real one; it need not be entered itself.
 
-    def __init__(self, make: Callable[[], Discovery], clock: Clock) -> None:
-        super().__init__(make, clock, "discovery")
+    What is entered within `moment` was never out of reach for a watch.
+    """
+
+    def __init__(
+        self, make: Callable[[], Discovery], clock: Clock, moment: timedelta = MOMENT
+    ) -> None:
+        super().__init__(make, clock, "discovery", moment)
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,7 +153,7 @@ class LateDiscovery(_Late[Discovery]):
 
     async def watch(self, interest: Interest) -> AsyncIterator[Catalog]:
         """As `Discovery.watch`."""
-        if not await set_within(self._entered, _MOMENT):
+        if not await set_within(self._entered, self._moment):
             yield Catalog(stale=self._reason)
             await self._entered.wait()
         async with closing(self._reached().watch(interest)) as catalogs:

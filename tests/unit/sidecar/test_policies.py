@@ -1,0 +1,127 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+from mesh.model.identity import ServiceName
+from mesh.model.policy import Mesh, PolicyKey
+from mesh.planning import keyspace, record
+from mesh.ports import Put, Transaction
+from mesh.sidecar.policies import PolicySource, Scope
+from tests.support.revisions import CLOCK, Commits, once
+
+API = """
+apiVersion: mesh/v1
+kind: Service
+metadata: {name: api}
+spec: {protocol: http, port: 80}
+---
+apiVersion: mesh/v1
+kind: AccessPolicy
+metadata: {name: api}
+spec:
+  targetRefs: [{kind: Service, name: api}]
+  rules: [{name: web, action: allow, from: [{service: web}]}]
+---
+"""
+OTHER = """
+apiVersion: mesh/v1
+kind: Service
+metadata: {name: other}
+spec: {protocol: http, port: PORT}
+---
+"""
+MESH = """
+apiVersion: mesh/v1
+kind: Mesh
+metadata: {name: mesh}
+spec: {trustDomain: example.org}
+"""
+WEB = ServiceName("default", "web")
+
+
+@contextlib.asynccontextmanager
+async def following(source: PolicySource) -> AsyncIterator[PolicySource]:
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(source.run())
+        yield source
+        running.cancel()
+
+
+async def test_an_empty_mesh_is_known_as_such(commits: Commits) -> None:
+    async with following(PolicySource(commits.store, WEB)) as source:
+        scope = await once(source.newest, lambda s: s is not None)
+    assert scope == Scope()
+    assert scope.revision == 0
+    assert scope.mesh == Mesh(key=PolicyKey("Mesh", "default", "mesh"))
+
+
+async def test_only_what_concerns_the_service_is_read(commits: Commits) -> None:
+    await commits(API + OTHER.replace("PORT", "1") + MESH)
+    async with following(PolicySource(commits.store, WEB)) as source:
+        scope = await once(source.newest, lambda s: s is not None)
+        assert scope is not None
+        assert sorted(map(str, scope.policies)) == [
+            "AccessPolicy default/api",
+            "Mesh default/mesh",
+            "Service default/api",
+        ]
+        assert scope.mesh.trust_domain == "example.org"
+        assert set(scope.objects) == {a.entry.digest for a in scope.policies.values()}
+        await commits(API + OTHER.replace("PORT", "2"))
+        scope = await once(source.newest, lambda s: s is not None and s.revision == 2)
+    assert scope is not None
+    assert len(scope.policies) == 2
+
+
+async def test_what_is_known_by_its_digest_is_not_read_again(commits: Commits) -> None:
+    await commits(API)
+    async with following(PolicySource(commits.store, WEB)) as source:
+        scope = await once(source.newest, lambda s: s is not None)
+        assert scope is not None
+        keys = tuple(keyspace.policy(digest) for digest in scope.objects)
+        await commits.store.commit(Transaction(deletes=keys))
+        await commits(API + OTHER.replace("PORT", "1"))
+        newer = await once(source.newest, lambda s: s is not None and s.revision == 2)
+    assert newer is not None
+    assert newer.objects == scope.objects
+
+
+async def test_a_revision_that_cannot_be_read_leaves_the_last_one_until_the_next(
+    commits: Commits,
+) -> None:
+    await commits(API)
+    good = (await commits.store.fetch([keyspace.HEAD]))[keyspace.HEAD].value
+    head = record.parse_record(good)
+    lost = replace(head, chunks=(record.ChunkRef("default", "Service", "0" * 64),))
+    async with following(PolicySource(commits.store, WEB)) as source:
+        known = await once(source.newest, lambda s: s is not None)
+        await put_head(commits, record.write_record(lost))
+        async with asyncio.timeout(10):
+            while source.trouble is None:
+                await CLOCK.sleep(timedelta(milliseconds=5))
+        assert "collected" in source.trouble
+        assert source.newest.value == known
+        await put_head(commits, good.replace(b'"number":1', b'"number":7'))
+        await once(source.newest, lambda s: s is not None and s.revision == 7)
+        assert source.trouble is None
+
+
+async def put_head(commits: Commits, data: bytes) -> None:
+    await commits.store.commit(Transaction(puts=(Put(keyspace.HEAD, data),)))
+
+
+async def test_what_was_remembered_stands_in_until_the_store_answers(commits: Commits) -> None:
+    await commits(API)
+    async with following(PolicySource(commits.store, WEB)) as source:
+        known = await once(source.newest, lambda s: s is not None)
+    assert known is not None
+    later = PolicySource(commits.store, WEB)
+    later.recall(known)
+    assert later.newest.value == known
+    later.recall(Scope())
+    assert later.newest.value == known
+    await commits(MESH)
+    async with following(later):
+        await once(later.newest, lambda s: s is not None and s.revision == 2)

@@ -1,0 +1,77 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from mesh.adapters.registered import RegisteredDiscovery
+from mesh.model.catalog import Catalog, Endpoint, Health
+from mesh.model.identity import ServiceName
+from mesh.model.policy import Address
+from mesh.ports import Discovery, Interest
+from mesh.sidecar.registration import Registration
+from tests.support.revisions import CLOCK, QUICK, Commits
+
+API = ServiceName("default", "api")
+ENDPOINT = Endpoint(id="one", service=API, address="127.0.0.1", port=15006)
+
+
+async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def health(discovery: Discovery, expected: list[Health]) -> None:
+    """Return when the service's instances are as expected."""
+    async with asyncio.timeout(10):
+        async for catalog in discovery.watch(Interest(frozenset({API}))):
+            if healths(catalog) == expected:
+                return
+
+
+def healths(catalog: Catalog) -> list[Health]:
+    return [endpoint.health for endpoint in catalog.endpoints[API]]
+
+
+@contextlib.asynccontextmanager
+async def app(port: int = 0) -> AsyncIterator[Address]:
+    async with await asyncio.start_server(hang_up, "127.0.0.1", port) as server:
+        yield Address("127.0.0.1", server.sockets[0].getsockname()[1])
+
+
+async def test_listed_while_envoy_and_the_application_are_there(commits: Commits) -> None:
+    is_ready = False
+
+    async def is_serving() -> bool:
+        return is_ready
+
+    async with RegisteredDiscovery(commits.store, clock=CLOCK) as discovery, app() as address:
+        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(registration.run())
+            await health(discovery, [])
+            assert not registration.tried.is_set()
+            is_ready = True
+            await health(discovery, [Health.HEALTHY])
+            is_ready = False
+            await health(discovery, [Health.UNHEALTHY])
+            is_ready = True
+            await health(discovery, [Health.HEALTHY])
+            assert registration.is_registered
+            assert await registration.withdraw()
+            assert not await registration.withdraw()
+            await health(discovery, [])
+            running.cancel()
+
+
+async def test_an_application_that_goes_away_takes_no_requests(commits: Commits) -> None:
+    async def is_serving() -> bool:
+        return True
+
+    discovery = RegisteredDiscovery(commits.store, clock=CLOCK)
+    async with discovery, asyncio.TaskGroup() as tasks:
+        async with app() as address:
+            registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving)
+            running = tasks.create_task(registration.run())
+            await health(discovery, [Health.HEALTHY])
+        await health(discovery, [Health.UNHEALTHY])
+        async with app(address.port):
+            await health(discovery, [Health.HEALTHY])
+        running.cancel()

@@ -1,0 +1,86 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+
+from mesh.model.identity import ServiceName
+from mesh.model.policy import Address
+from mesh.model.status import SidecarStatus
+from mesh.operations.sidecars import Member, members
+from mesh.planning import keyspace
+from mesh.ports import Store, Transaction
+from mesh.sidecar.reporter import Reporter
+from tests.support.revisions import QUICK, Commits
+
+
+class Describing:
+    """What there is to report."""
+
+    def __init__(self) -> None:
+        self.revision = 1
+
+    def __call__(self, now: datetime) -> SidecarStatus:
+        return SidecarStatus(
+            id="one",
+            service=ServiceName("default", "web"),
+            revision=self.revision,
+            seen=self.revision,
+            inbound=None,
+            outbound=Address("127.0.0.1", 1),
+            time=now,
+        )
+
+
+@contextlib.asynccontextmanager
+async def reporting(
+    store: Store, describing: Describing, owner: str = "us"
+) -> AsyncIterator[Reporter]:
+    reporter = Reporter(store, QUICK, id="one", owner=owner, describe=describing)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(reporter.run())
+        yield reporter
+        running.cancel()
+
+
+async def member(store: Store, holds: Callable[[tuple[Member, ...]], bool]) -> None:
+    async with asyncio.timeout(10):
+        async for watched in store.watch(keyspace.SIDECARS):
+            if holds(members(watched.entries)):
+                return
+
+
+async def test_a_change_is_reported_at_once_and_an_end_takes_all_back(commits: Commits) -> None:
+    describing = Describing()
+    async with reporting(commits.store, describing) as reporter:
+        await member(commits.store, lambda m: bool(m) and m[0].is_alive)
+        describing.revision = 2
+        reporter.changed()
+        await member(commits.store, lambda m: m[0].status.revision == 2)
+        await reporter.withdraw()
+        reporter.changed()
+        assert not await commits.store.scan(keyspace.SIDECARS)
+    assert not await commits.store.scan(keyspace.SIDECARS)
+
+
+async def test_the_next_agent_of_a_folder_takes_over_at_once(commits: Commits) -> None:
+    async with reporting(commits.store, Describing()):
+        await member(commits.store, bool)
+    describing = Describing()
+    describing.revision = 5
+    async with reporting(commits.store, describing):
+        await member(commits.store, lambda m: m[0].status.revision == 5)
+
+
+async def test_a_second_sidecar_with_the_id_reports_nothing_until_the_first_is_gone(
+    commits: Commits,
+) -> None:
+    theirs = Describing()
+    theirs.revision = 9
+    async with reporting(commits.store, Describing(), "us") as ours:
+        await member(commits.store, bool)
+        async with reporting(commits.store, theirs, "them"):
+            ours.changed()
+            alive = keyspace.sidecar("one", keyspace.ALIVE)
+            assert (await commits.store.fetch([alive]))[alive].value == b"us"
+            await commits.store.commit(Transaction(deletes=(alive,)))
+            await member(commits.store, lambda m: m[0].status.revision == 9)
