@@ -21,7 +21,6 @@ _ENVOY: Final = {
     # Envoy has no condition for time-outs alone: a timed-out try is a reset made by itself.
     RetryOn.TIMEOUT: "reset",
 }
-_UNSAID: Final = frozenset({RetryOn.CONNECT_FAILURE, RetryOn.REFUSED_STREAM, RetryOn.RESET})
 _EXTENSIONS: Final = "type.googleapis.com/envoy.extensions.retry."
 _SELECTION_ATTEMPTS: Final = 5
 
@@ -31,12 +30,10 @@ def policy(retry: Retry, *, try_timeout: timedelta | None, last_resort: bool) ->
 
     `try_timeout` limits each try; it is the route's, which has settled whose it is.
     `last_resort`: the only other endpoint may be one that is kept for when all others fail.
-    A Retry that names neither conditions nor statuses means broken connections. Envoy's backoff
-    is jittered down to zero.
+    Envoy's backoff is random, from zero up to the interval.
     """
-    on = retry.on or (frozenset() if retry.statuses else _UNSAID)
-    marks = _marks(on)
-    conditions = {_ENVOY[each] for each in on}
+    marks = _marks(retry.on)
+    conditions = {_ENVOY[each] for each in retry.on}
     conditions |= {"retriable-status-codes"} if retry.statuses else set()
     conditions |= {"retriable-headers"} if marks else set()
     fields: dict[str, object] = {

@@ -113,6 +113,12 @@ def test_without_another_endpoint_it_is_a_connect_failure(mesh: Mesh, host: str)
     assert "x-mesh-failure" not in answer.headers
 
 
+def test_a_body_too_large_to_repeat_is_passed_on_all_the_same(mesh: Mesh) -> None:
+    body = b"x" * 300_000
+    answer = mesh.ask("amplification", host="stock", method="PUT", body=body)
+    assert (answer.status, len(answer.asked["body"])) == (200, len(body))
+
+
 def test_retries_do_not_amplify_an_outage(mesh: Mesh) -> None:
     headers = [("x-echo-status", "503"), ("x-echo-key", "outage"), ("x-echo-delay", "0.02")]
     with ThreadPoolExecutor(40) as pool:

@@ -51,10 +51,6 @@ def test_statuses_alone_add_no_condition() -> None:
     assert policy["retriable_status_codes"] == [418, 503]
 
 
-def test_saying_nothing_means_broken_connections() -> None:
-    assert _on() == {"connect-failure", "refused-stream", "reset", "retriable-headers"}
-
-
 def test_idempotent_methods_only_unless_methods_are_named() -> None:
     def methods(**retry: Any) -> str:
         [header] = _policy(**retry)["retriable_request_headers"]
