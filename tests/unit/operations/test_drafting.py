@@ -1,0 +1,50 @@
+"""What a manifest's entry says of its document."""
+
+import pytest
+
+from mesh.model.identity import ServiceName
+from mesh.model.policy import (
+    Default,
+    InstanceSelector,
+    Mesh,
+    PolicyKey,
+    Protocol,
+    Service,
+)
+from mesh.operations.drafting import index
+from tests.support.planning import target
+
+API = ServiceName("default", "api")
+KEY = PolicyKey("Service", "default", "v1")
+
+
+@pytest.mark.parametrize(
+    ("policy", "targets", "uses", "admits"),
+    [
+        (Service(key=KEY, protocol=Protocol.HTTP, port=80), [], [], []),
+        (
+            Service(
+                key=KEY,
+                protocol=Protocol.HTTP,
+                port=80,
+                instances=InstanceSelector(service=API),
+                dependencies=(ServiceName("shop", "db"), API),
+            ),
+            ["default/api"],
+            ["default/api", "shop/db"],
+            [],
+        ),
+        (Mesh(key=PolicyKey("Mesh", "default", "mesh")), [], [], []),
+        (
+            Mesh(key=PolicyKey("Mesh", "default", "mesh"), access_default=Default.ALLOW),
+            ["Mesh"],
+            [],
+            ["Mesh"],
+        ),
+    ],
+)
+def test_a_view_targets_its_service_and_an_open_mesh_admits_everybody(
+    policy, targets, uses, admits
+):
+    expected = tuple(tuple(map(target, texts)) for texts in (targets, uses, admits))
+    assert index(policy) == expected
