@@ -42,6 +42,7 @@ from mesh.ports import DataPlane, Discovery, Store
 from mesh.sidecar import agent
 from mesh.sidecar.options import SidecarOptions
 from mesh.sidecar.ports import Ready, SidecarPorts
+from mesh.sidecar.waiting import closing
 from tests.support import echo
 
 CLOCK = SystemClock()
@@ -123,12 +124,24 @@ def envoy_pid(folder: Path) -> int:
 
 
 class Host:
-    """One host with a state folder of its own. An async context manager."""
+    """One host with a state folder of its own. An async context manager.
 
-    def __init__(self) -> None:
+    Everything is embedded but for what `new_store` and `new_discovery` replace; processes get
+    what `environment` says besides.
+    """
+
+    def __init__(
+        self,
+        new_store: Callable[[], Store] | None = None,
+        new_discovery: Callable[[Store], Discovery] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mesh-"))
         self.state = self.folder / "state"
-        self.store: EmbeddedStore = self.new_store()
+        self.new_store = new_store or self._embedded
+        self.new_discovery = new_discovery or _registered
+        self.environment = dict(environment or {})
+        self.store: Store = self.new_store()
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: list[asyncio.subprocess.Process] = []
@@ -164,13 +177,8 @@ class Host:
 
     # --- what is around ----------------------------------------------------------------------
 
-    def new_store(self) -> EmbeddedStore:
-        """Another connection to the host's store, not entered yet."""
+    def _embedded(self) -> Store:
         return EmbeddedStore(self.state / "mesh.db", clock=CLOCK)
-
-    def new_discovery(self, store: Store) -> Discovery:
-        """Discovery over a store."""
-        return RegisteredDiscovery(store, clock=CLOCK)
 
     def apps(self, *names: str) -> dict[str, Address]:
         """Echo applications (tests.support.echo), each on a free port."""
@@ -206,7 +214,7 @@ class Host:
     ) -> SidecarStatus:
         """The status of a sidecar once it `holds`."""
         async with asyncio.timeout(DEADLINE):
-            async with contextlib.aclosing(self.store.watch(keyspace.SIDECARS)) as states:
+            async with closing(self.store.watch(keyspace.SIDECARS)) as states:
                 async for watched in states:
                     for member in members(watched.entries):
                         if member.status.id == id and holds(member.status):
@@ -287,7 +295,12 @@ class Host:
         with (self.folder / "mesh.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "mesh", *arguments),
-                env={**os.environ, "MESH_STATE": str(self.state), **environment},
+                env={
+                    **os.environ,
+                    "MESH_STATE": str(self.state),
+                    **self.environment,
+                    **environment,
+                },
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -363,6 +376,10 @@ def _outbound(via: str | Running | Spawned) -> str:
             return via.outbound
         case Running():
             return f"{via.ready.outbound.address}:{via.ready.outbound.port}"
+
+
+def _registered(store: Store) -> Discovery:
+    return RegisteredDiscovery(store, clock=CLOCK)
 
 
 def _data_plane(folder: Path, bootstrap: Mapping[str, Any]) -> DataPlane:
