@@ -42,6 +42,9 @@ _OPTIONS = (
     ("grpc.http2.max_ping_strikes", 0),
 )
 
+_CONSTRAINT = "Proto constraint validation failed"
+_DETAIL_LIMIT = 1000
+
 _log = structlog.get_logger(__name__)
 
 _Stream = grpc.aio.ServicerContext[DeltaRequest | None, DeltaResponse]
@@ -169,8 +172,17 @@ def _decode(data: bytes) -> DeltaRequest | None:
         unsubscribe=tuple(message.resource_names_unsubscribe),
         initial_versions=dict(message.initial_resource_versions),
         nonce=message.response_nonce,
-        error=message.error_detail.message if message.HasField("error_detail") else None,
+        error=_detail(message.error_detail.message) if message.HasField("error_detail") else None,
     )
+
+
+def _detail(text: str) -> str:
+    """Envoy's reason in one line. A message that breaks a constraint is quoted in full before
+    the reason, and it may hold a private key: the quote is cut out.
+    """
+    _, constraint, reason = text.rpartition(_CONSTRAINT)
+    lines = (constraint + reason).strip().splitlines()
+    return lines[0][:_DETAIL_LIMIT] if lines else "envoy gave no reason"
 
 
 def _encode(response: DeltaResponse) -> bytes:

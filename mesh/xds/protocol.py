@@ -105,17 +105,11 @@ class Session:
             subscription.accept(response)
             if self._publisher.has_refusals:
                 self._retarget()  # what was held back for want of it may go now
-        elif len(response.resources) == 1:
-            # Alone, so it is the guilty one; Envoy keeps what it had.
-            (resource,) = response.resources
-            subscription.doubt(response)
-            subscription.doubtful.discard(resource.name)
-            self._publisher.refuse(resource, request.error)
-        else:
-            subscription.doubt(response)
+        elif guilty := subscription.refuse(response):
+            self._publisher.refuse(guilty, request.error)
         if subscription.type in _REMEMBERED:
             settled = {resource.name for resource in response.resources} | set(response.removed)
-            for name in settled - subscription.doubtful:
+            for name in settled - subscription.doubtful.keys():
                 version = subscription.accepted.get(name)
                 self._publisher.keep_only((subscription.type, name), version)
 

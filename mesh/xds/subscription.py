@@ -13,8 +13,9 @@ class Subscription:
     """Which names to look at (`due`), and what is known of Envoy's side of each.
 
     `accepted` maps names to the version that Envoy has for certain. `doubtful` names were in a
-    refused response, of which Envoy applies a part: what it has of them is unknown. `due` are
-    the names to examine; those `asked` for are answered even if Envoy has them.
+    refused response, of which Envoy applies a part: whether it has the version that they map to
+    is unknown (empty: one of several). `due` are the names to examine; those `asked` for are
+    answered even if Envoy has them.
     """
 
     def __init__(self, request: DeltaRequest) -> None:
@@ -24,7 +25,7 @@ class Subscription:
         )
         self.names = set(request.subscribe) - {_WILDCARD}
         self.accepted = dict(request.initial_versions)
-        self.doubtful: set[str] = set()
+        self.doubtful: dict[str, str] = {}
         self.due: set[str] = set()
         self.asked = set(self.names)
         # Envoy starts serving only after the first answer to a wildcard, be it empty. On a later
@@ -52,7 +53,7 @@ class Subscription:
             self.names.discard(name)
             if not self.wildcard:
                 self.accepted.pop(name, None)
-                self.doubtful.discard(name)
+                self.doubtful.pop(name, None)
                 self.due.discard(name)
                 self.asked.discard(name)
         for name in request.subscribe:
@@ -75,7 +76,7 @@ class Subscription:
             for name, resource in resources.items()
             if self.accepted.get(name) != resource.version and self.wants(name)
         }
-        self.due |= self.asked | self.doubtful
+        self.due |= self.asked | self.doubtful.keys()
         if self.wildcard:
             self.due |= self.accepted.keys() - resources.keys()
 
@@ -98,18 +99,32 @@ class Subscription:
         """Envoy has applied all of `response`."""
         self.in_flight = None
         for resource in response.resources:
-            self.doubtful.discard(resource.name)
+            self.doubtful.pop(resource.name, None)
             if self.wants(resource.name):
                 self.accepted[resource.name] = resource.version
                 self.due.add(resource.name)  # it may be unwanted or old news by now
-        self.doubtful.difference_update(response.removed)
+        for name in response.removed:
+            self.doubtful.pop(name, None)
 
-    def doubt(self, response: DeltaResponse) -> None:
-        """Envoy has refused `response` and applied an unknown part of it."""
+    def refuse(self, response: DeltaResponse) -> Resource | None:
+        """Envoy has refused `response`; the guilty resource, if it was alone. Otherwise Envoy
+        has applied an unknown part of it.
+        """
         self.in_flight = None
-        names = {resource.name for resource in response.resources}
-        if names:
-            names |= set(response.removed) if self.wildcard else set()
-        names = {name for name in names if self.wants(name)}
-        self.doubtful |= names
-        self.due |= names
+        if not response.resources:
+            return None  # a removal cannot fail
+        for name in response.removed:
+            self._doubt(name, "")
+        for resource in response.resources:
+            self.due.add(resource.name)
+            if len(response.resources) > 1:
+                self._doubt(resource.name, resource.version)
+            elif self.doubtful.get(resource.name) == resource.version:
+                del self.doubtful[resource.name]
+        return response.resources[0] if len(response.resources) == 1 else None
+
+    def _doubt(self, name: str, version: str) -> None:
+        if self.wants(name):
+            known = self.doubtful.setdefault(name, version)
+            self.doubtful[name] = version if known == version else ""
+            self.due.add(name)

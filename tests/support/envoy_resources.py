@@ -64,12 +64,10 @@ def cluster(name: str, *, secret: str | None = None, **fields: Any) -> Resource:
 
 
 def bad_cluster(name: str) -> Resource:
-    """A cluster that only Envoy refuses: its load balancer has a minimum above its maximum."""
-    return cluster(
-        name,
-        lb_policy="RING_HASH",
-        ring_hash_lb_config={"minimum_ring_size": 100, "maximum_ring_size": 10},
-    )
+    """A cluster that only Envoy refuses: its load balancer is none."""
+    balancer = {"name": "none", "typed_config": _any("filters.http.router", "Router")}
+    policies = [{"typed_extension_config": balancer}]
+    return cluster(name, load_balancing_policy={"policies": policies})
 
 
 def endpoints(cluster: str, ports: Sequence[int]) -> Resource:
@@ -109,7 +107,7 @@ def http_listener(
 ) -> Resource:
     names: list[Reference] = [(ResourceType.ROUTE, route)]
     filters: list[dict[str, Any]] = [
-        {"name": "router", "typed_config": _any("http.router", "Router")}
+        {"name": "router", "typed_config": _any("filters.http.router", "Router")}
     ]
     if extension is not None:
         names.append((ResourceType.EXTENSION, extension))
@@ -122,7 +120,7 @@ def http_listener(
     if secret is not None:
         names.append((ResourceType.SECRET, secret))
         chain["transport_socket"] = _tls("DownstreamTlsContext", secret)
-    manager = _any("network.http_connection_manager", "HttpConnectionManager") | {
+    manager = _any("filters.network.http_connection_manager", "HttpConnectionManager") | {
         "stat_prefix": "outbound",
         "rds": {"route_config_name": route, "config_source": ADS},
         "http_filters": filters,
@@ -132,7 +130,10 @@ def http_listener(
 
 
 def tcp_listener(name: str, port: int, cluster: str) -> Resource:
-    proxy = _any("network.tcp_proxy", "TcpProxy") | {"stat_prefix": name, "cluster": cluster}
+    proxy = _any("filters.network.tcp_proxy", "TcpProxy") | {
+        "stat_prefix": name,
+        "cluster": cluster,
+    }
     chain = {"filters": [{"name": "tcp", "typed_config": proxy}]}
     return _listener(name, port, chain, [(ResourceType.CLUSTER, cluster)])
 
@@ -141,7 +142,7 @@ def access(name: str, *, allow: bool) -> Resource:
     """An extension that lets everything or nothing pass."""
     rules = {"everything": {"permissions": [{"any": True}], "principals": [{"any": True}]}}
     config = {"action": "ALLOW", "policies": rules if allow else {}}
-    document = {"name": name, "typed_config": _any("http.rbac", "RBAC") | {"rules": config}}
+    document = {"name": name, "typed_config": _any("filters.http.rbac", "RBAC") | {"rules": config}}
     message = json_format.ParseDict(document, extension_pb2.TypedExtensionConfig())
     return resource(ResourceType.EXTENSION, name, message)
 
@@ -171,7 +172,7 @@ def _address(port: int) -> dict[str, Any]:
 
 
 def _any(package: str, message: str) -> dict[str, Any]:
-    return {"@type": f"type.googleapis.com/envoy.extensions.filters.{package}.v3.{message}"}
+    return {"@type": f"type.googleapis.com/envoy.extensions.{package}.v3.{message}"}
 
 
 def _tls(context: str, secret: str) -> dict[str, Any]:
