@@ -24,10 +24,12 @@ from ruamel.yaml.events import (
 
 MAX_DEPTH = 64
 MAX_DIGITS = 18
+MAX_PROBLEMS = 1000
 
 Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None
 Path = tuple[str | int, ...]
 
+_SHOWN = 60
 # Where a node goes that nothing will ask for: no key holds a NUL.
 _NOWHERE = "\0"
 
@@ -183,8 +185,9 @@ class _Composer:
             below = path if self._spots is None else (*path, key)
             if key in seen:
                 first = (seen[key].line, seen[key].column)
+                message = f'"{key[:_SHOWN]}" is written twice'
                 self.problems.append(
-                    Problem(mark.line, mark.column, "duplicate-key", f'"{key}" is written twice',
+                    Problem(mark.line, mark.column, "duplicate-key", message,
                             "keep one of the two", first))  # fmt: skip
                 self._node(following(), (*path, _NOWHERE), depth + 1, mark)
                 continue
@@ -200,8 +203,9 @@ class _Composer:
             plain = event.implicit[0] and not event.style
             if not plain or isinstance(self._plain(name, event.start_mark), str):
                 return name
-            self._note(event.start_mark, "key-not-text", f"the key {name or 'null'} is not text",
-                       f'quote it: "{name}"')  # fmt: skip
+            shown = name[:_SHOWN]
+            self._note(event.start_mark, "key-not-text", f"the key {shown or 'null'} is not text",
+                       f'quote it: "{shown}"')  # fmt: skip
             return name
         mark = event.start_mark  # type: ignore[attr-defined]  # every event has one
         self._note(mark, "key-not-text", "a key must be text, not a list, mapping or alias")
@@ -249,6 +253,8 @@ class _Composer:
 
     def _note(self, mark: _Mark, code: str, message: str, hint: str = "") -> None:
         self.problems.append(Problem(mark.line, mark.column, code, message, hint))
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise _StopError
 
     def _syntax(self, error: YAMLError) -> None:
         if not isinstance(error, MarkedYAMLError):

@@ -18,7 +18,8 @@ _NONE: Mapping[PolicyKey, Applied] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`policies` are the documents without mistakes of their own, by key; `documents` counts all.
+    """`policies` are the documents without mistakes of their own, by key; `documents` counts all,
+    the unreadable ones too.
 
     `diagnostics` are sorted by place. If one is an error the set must not be used.
     """
@@ -62,7 +63,8 @@ def front_end(
         )
     )
     parsed.sort(key=lambda item: (item.key.kind, item.key.namespace, item.key.name))
-    return Result(tuple(parsed), tuple(sorted(set(diagnostics))), len(read.documents))
+    count = len(read.documents) + len(read.unreadable)
+    return Result(tuple(parsed), tuple(sorted(set(diagnostics))), count)
 
 
 def _check(document: Document) -> list[Diagnostic]:

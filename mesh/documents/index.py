@@ -1,5 +1,6 @@
 """Every policy of a set by name, with where it stands: what the linker looks things up in."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -7,7 +8,7 @@ from typing import TypeVar
 from mesh.diagnostics import Diagnostic, Position, Severity
 from mesh.documents.composer import Path
 from mesh.documents.parser import Document
-from mesh.documents.wording import Finding, nearest
+from mesh.documents.wording import Finding
 from mesh.model.identity import DEFAULT_NAMESPACE, ServiceName
 from mesh.model.policy import ExternalService, Kind, Policy, PolicyKey, Service, Target
 from mesh.model.revision import Policies
@@ -15,6 +16,9 @@ from mesh.model.revision import Policies
 P = TypeVar("P")
 
 _LISTED = 10
+_SHORTEST = 4
+_WORD = re.compile(rb"[a-z0-9][-a-z0-9]*")
+_DIGITS = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,11 @@ class Index:
         for placed in sorted(self._placed.values(), key=_order):
             self._by_class.setdefault(type(placed.policy), []).append((placed.policy, placed))
         self._broken = frozenset(broken)
-        self._unreadable = tuple(unreadable)
+        self._unreadable = {word for text in unreadable for word in _WORD.findall(text)}
+        self._names: dict[tuple[str, str], list[str]] = {}
+        self._namespaces: dict[tuple[str, str], list[str]] = {}
+        self._variants: dict[tuple[str, str, str], str] = {}
+        self._take_names({*self._placed, *self._broken})
         self._dangling = Severity.WARNING if partial else Severity.ERROR
 
     def of(self, kind: type[P]) -> Iterator[tuple[P, Placed]]:
@@ -120,37 +128,56 @@ class Index:
         return replace(finding, severity=self._dangling)
 
     def names(self, kind: str, namespace: str) -> list[str]:
-        """The names of a kind that are defined in a namespace."""
-        return sorted(
-            key.name
-            for key in {*self._placed, *self._broken}
-            if key.kind == kind and key.namespace == namespace
-        )
+        """The names of a kind that are defined in a namespace, sorted."""
+        return self._names.get((kind, namespace), [])
+
+    def similar(self, kind: str, name: ServiceName) -> str:
+        """A defined name that is one slip of the finger away; empty if there is none."""
+        for variant in _variants(name.name):
+            found = self._variants.get((kind, name.namespace, variant), "")
+            # web-1 and web-2 are two names and no slip.
+            if found and _DIGITS.sub("", found) != _DIGITS.sub("", name.name):
+                return found
+        return ""
+
+    def _take_names(self, keys: Collection[PolicyKey]) -> None:
+        for key in sorted(keys, key=lambda key: (key.kind, key.namespace, key.name)):
+            self._names.setdefault((key.kind, key.namespace), []).append(key.name)
+            self._namespaces.setdefault((key.kind, key.name), []).append(key.namespace)
+            if key.kind == Kind.SERVICE:
+                for variant in _variants(key.name):
+                    self._variants.setdefault((key.kind, key.namespace, variant), key.name)
 
     def _hint(self, target: Target) -> str:
         name = target.service
         for kind in (Kind.SERVICE, Kind.EXTERNAL_SERVICE):
             if kind is not target.kind and self.is_defined(kind, name):
                 return f'"{name.name}" is defined as {kind}'
-        elsewhere = sorted(
-            key.namespace
-            for key in self._placed
-            if key.kind == target.kind and key.name == target.name
-        )
+        elsewhere = self._namespaces.get((target.kind, target.name))
         if elsewhere:
             return f'"{name.name}" is defined in namespace {", ".join(elsewhere[:_LISTED])}'
         names = self.names(target.kind, target.namespace)
         if not names:
             return f'no {target.kind} is defined in namespace "{target.namespace}"'
         listed = names[:_LISTED]
-        near = nearest(target.name, names)
+        near = self.similar(target.kind, name)
         if near and near not in listed:
             listed = [near, *listed[:-1]]
         more = f" and {len(names) - len(listed)} more" if len(names) > len(listed) else ""
         return f"defined here: {', '.join(listed)}{more}"
 
     def _may_be_unreadable(self, name: str) -> bool:
-        return any(name.encode() in text for text in self._unreadable)
+        return name.encode() in self._unreadable
+
+
+def _variants(name: str) -> list[str]:
+    """The name, and what is left of it without one of its characters.
+
+    Two names that share a variant are one missing, extra, wrong or swapped character apart.
+    """
+    if len(name) < _SHORTEST:
+        return []
+    return [name, *(name[:at] + name[at + 1 :] for at in range(len(name)))]
 
 
 def _order(placed: Placed) -> tuple[bool, str, str, str]:

@@ -12,6 +12,7 @@ from mesh.model.policy import PolicyKey
 MAX_DOCUMENT_BYTES = 1024 * 1024
 MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_DOCUMENTS = 100_000
+MAX_NAME = 253
 
 _BOM = b"\xef\xbb\xbf"
 # A marker at the start of a line ends a document whatever it stands in (YAML 1.2, section 9.1.2),
@@ -71,6 +72,8 @@ class Document:
         name, namespace = metadata.get("name"), metadata.get("namespace", DEFAULT_NAMESPACE)
         if not isinstance(name, str) or not isinstance(namespace, str):
             return None
+        if max(len(name), len(namespace), len(kind)) > MAX_NAME:
+            return None
         return PolicyKey(kind, namespace, name)
 
     def _spot(self, path: Path) -> Spot:
@@ -99,24 +102,29 @@ def parse(sources: Sequence[SourceText]) -> ParseResult:
     documents: list[Document] = []
     diagnostics: list[Diagnostic] = []
     unreadable: list[bytes] = []
+    count = 0
     for source in sources:
         refusal = _refused(source)
         if refusal:
             diagnostics.append(refusal)
             continue
         for first_line, text in _split(source.data.removeprefix(_BOM)):
+            count += 1  # empty ones too: they take their time
+            if count > MAX_DOCUMENTS:
+                diagnostics.append(_too_many(Position(source.file, first_line)))
+                return ParseResult(tuple(documents), tuple(diagnostics), tuple(unreadable))
             document, problems = _document(source.file, first_line, text)
             diagnostics += problems
             if document is not None:
                 documents.append(document)
             elif problems:
                 unreadable.append(text)
-        if len(documents) > MAX_DOCUMENTS:
-            diagnostics.append(
-                _error(Position(source.file), "too-many-documents",
-                       f"more than {MAX_DOCUMENTS} documents in the set"))  # fmt: skip
-            break
     return ParseResult(tuple(documents), tuple(diagnostics), tuple(unreadable))
+
+
+def _too_many(position: Position) -> Diagnostic:
+    message = f"more than {MAX_DOCUMENTS} documents in the set"
+    return _error(position, "too-many-documents", message, "split the mesh, or use several sources")
 
 
 def _refused(source: SourceText) -> Diagnostic | None:

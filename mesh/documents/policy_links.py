@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from itertools import combinations
 
 from mesh.diagnostics import Diagnostic, Severity
 from mesh.documents.composer import Path
 from mesh.documents.index import Index, Placed, shown
-from mesh.documents.wording import Finding, nearest
+from mesh.documents.wording import Finding
 from mesh.model.identity import ServiceName
 from mesh.model.policy import (
     AccessPolicy,
@@ -81,23 +80,20 @@ def _traffic_target(
 
 
 def _together(target: Target, policies: list[tuple[TrafficPolicy, Placed]]) -> Iterator[Diagnostic]:
-    for (one, there), (other, here) in combinations(policies, 2):
-        for path, setting in _SETTINGS:
-            left, right = setting(one), setting(other)
-            if left is None or right is None or left == right:
-                continue
-            at, reference = (here, there) if here.document is not None else (there, here)
-            names = f'"{one.key.name}" and "{other.key.name}"'
-            message = (
-                f"TrafficPolicies {names} set {'.'.join(map(str, path[1:]))} of {target.kind} "
-                f'"{shown(target)}" differently'
-            )
-            related = ((reference.place(path), "set differently here"),)
-            yield from at.report(
-                Finding(
-                    path, "conflicting-policies", message, "keep one of the two", related=related
+    for path, setting in _SETTINGS:
+        saying = [(policy, placed) for policy, placed in policies if setting(policy) is not None]
+        for other, here in saying[1:]:
+            one, there = saying[0]
+            if setting(one) != setting(other):
+                names = f'"{one.key.name}" and "{other.key.name}"'
+                message = (
+                    f"TrafficPolicies {names} set {'.'.join(map(str, path[1:]))} of {target.kind} "
+                    f'"{shown(target)}" differently'
                 )
-            )
+                related = ((there.place(path), "set differently here"),)
+                yield from here.report(
+                    Finding(path, "conflicting-policies", message, "keep one of the two",
+                            related=related))  # fmt: skip
     yield from _combined(target, policies)
 
 
@@ -153,7 +149,7 @@ def _access_target(
         return
     if target.kind is Kind.MESH:
         yield from _mesh_target(index, policy, path)
-    tcp = _tcp_services(index, target)
+    tcp = _tcp_services(index, target) if any(rule.operations for rule in policy.rules) else []
     if tcp:
         reason = f"{tcp[0]} speaks tcp and is among the targets"
         yield from _http_rules(policy, reason, Severity.WARNING)
@@ -228,7 +224,7 @@ def _caller(index: Index, caller: Caller, path: Path) -> Iterator[Finding]:
                       f'"{name.name}" is a view: no caller has that identity',
                       f'name the service itself: "{known.identity_of.name}"')  # fmt: skip
     if not index.is_defined(Kind.SERVICE, name):
-        near = nearest(name.name, index.names(Kind.SERVICE, name.namespace))
+        near = index.similar(Kind.SERVICE, name)
         if near:
             yield Finding(path, "unknown-caller", f'no Service "{name.name}" is defined',
                           f'did you mean "{near}"? a caller needs no document',

@@ -2,6 +2,7 @@
 
 import functools
 import importlib.resources
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from typing import cast
@@ -11,9 +12,12 @@ import jsonschema_rs
 from mesh.diagnostics import Diagnostic, Severity
 from mesh.documents.composer import Path, Value
 from mesh.documents.parser import Document
-from mesh.documents.wording import Finding, nearest, one_of, phrase
+from mesh.documents.wording import Finding, nearest, one_of, phrase, shown
 
 Schema = dict[str, Value]
+
+# Of one document; enough for a person, and few enough for bounded time.
+MAX_MISTAKES = 1000
 
 MESH_API = "mesh/v1"
 GATEWAY_API = "gateway.networking.k8s.io/v1"
@@ -101,7 +105,7 @@ def _broken(
     validator: jsonschema_rs.Draft202012Validator, kind: str, document: Document
 ) -> list[Diagnostic]:
     findings: list[Finding] = []
-    for error in validator.iter_errors(document.data):
+    for error in itertools.islice(validator.iter_errors(document.data), MAX_MISTAKES):
         schema = _at(load(kind), error.schema_path[:-1])
         findings += phrase(error, kind, schema, document)
     return [finding.diagnostic(document) for finding in _without_noise(findings)]
@@ -147,11 +151,11 @@ def _check_head(document: Document) -> Diagnostic | None:
     if expected is None:
         near = nearest(kind, API_VERSIONS)
         hint = f'did you mean "{near}"?' if near else f"the kinds are {one_of(API_VERSIONS)}"
-        return Finding(("kind",), "unknown-kind", f'"{kind}" is not a kind', hint).diagnostic(
+        return Finding(("kind",), "unknown-kind", f"{shown(kind)} is not a kind", hint).diagnostic(
             document
         )
     if version != expected:
-        message = f'"{version}" is not the apiVersion of {kind}'
+        message = f"{shown(version)} is not the apiVersion of {kind}"
         hint = f'write "{expected}"'
         return Finding(("apiVersion",), "unknown-api-version", message, hint).diagnostic(document)
     return None

@@ -22,6 +22,7 @@ _TYPES = {
     "null": "nothing",
 }
 _SHOWN = 60
+_LISTED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Finding:
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that was most likely meant; empty if none is near."""
     names = list(known)
+    if len(name) > _SHOWN:
+        return ""
     folded = {item.lower(): item for item in names}
     if name.lower() in folded:
         return folded[name.lower()]
@@ -63,7 +66,7 @@ def one_of(names: Iterable[object]) -> str:
 
 def where(kind: str, path: Path) -> str:
     """A path as people write it: `HTTPRoute.spec.rules[0].matches`."""
-    steps = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in path]
+    steps = [f"[{step}]" if isinstance(step, int) else f".{step[:_SHOWN]}" for step in path]
     return kind + "".join(steps)
 
 
@@ -118,7 +121,7 @@ def _unknown(broken: _Broken) -> list[Finding]:
     known = [name for name, rule in rules.items() if "doNotSuggest" not in rule]
     names = cast("Sequence[str]", getattr(broken.rule, "unexpected", ()))
     findings = []
-    for name in names:
+    for name in names[:_LISTED]:
         near = nearest(name, known)
         hint = f'did you mean "{near}"?' if near else f"its fields are {one_of(known)}"
         message = f"{shown(name)} is not a field of {broken.where}"

@@ -1,5 +1,7 @@
 """The whole set at once: references, duplicates, conflicts; both places shown."""
 
+import time
+
 import pytest
 
 from mesh.diagnostics import Position
@@ -65,9 +67,9 @@ def test_an_unknown_backend_lists_what_is_defined() -> None:
 
 def test_a_long_list_keeps_the_nearest_name() -> None:
     many = together(*(service(f"service-{number:02}") for number in range(30)))
-    text = route("[{backendRefs: [{name: service-227, port: 80}]}]")
+    text = route("[{backendRefs: [{name: servicee-22, port: 80}]}]")
     hint = check(many, service("api"), text).diagnostics[0].hint
-    assert hint.startswith("defined here: service-2")
+    assert hint.startswith("defined here: service-22, api")
     assert hint.endswith(" and 21 more")
 
 
@@ -161,6 +163,25 @@ def test_rules_about_requests_do_not_fit_tcp() -> None:
         external("db", "protocol: tcp, port: 1"), access(rules, named("db", "ExternalService"))
     )
     assert [item.code for item in db.errors] == ["http-rule-on-tcp"]
+
+
+def test_a_number_more_is_another_name_and_no_slip() -> None:
+    rules = "[{name: a, action: allow, from: [{service: worker-2}]}]"
+    assert codes(SERVICES, service("worker-1"), access(rules)) == []
+
+
+def test_a_large_set_full_of_mistakes_takes_bounded_time() -> None:
+    count = 1500
+    services = together(*(service(f"service-{number}") for number in range(count)))
+    one = route("[{backendRefs: [{name: gone-NN, port: 80}]}]")
+    routes = [
+        one.replace("NN", str(n)).replace("{name: api}", f"{{name: r{n}}}") for n in range(count)
+    ]
+    policies = [traffic(f"limits: {{requests: {n + 1}}}", f"t{n}") for n in range(count)]
+    start = time.process_time()
+    result = check(service("api"), services, together(*routes), together(*policies))
+    assert {item.code for item in result.errors} == {"unknown-backend", "conflicting-policies"}
+    assert time.process_time() - start < 20
 
 
 def test_a_caller_needs_no_document_but_must_be_able_to_exist() -> None:
