@@ -6,8 +6,12 @@ store that was wiped, restored or compacted meanwhile.
 
 - Progress requests every 3 s are the heartbeat; 8 s of silence is a broken watch. What answers a
   request may run ahead of events (etcd before 3.5.8): it means "alive" and nothing else.
-- A batch of events may come in fragments; it counts when it is whole. Events up to the list's
-  revision are old.
+- The watch starts at the list's revision, not after it: the newest releases answer no progress
+  request while a watch waits for a revision still to come (etcd pull request 20229), so a quiet
+  store would look dead. Events of that revision come once more and are dropped, as old.
+- 3.4.25 to 3.4.30 do not answer until the first event (etcd pull request 17567). So silence alone
+  is no loss: it is one if a list fails too.
+- A batch of events may come in fragments; it counts when it is whole.
 - A stream that ends without an error is a disconnect: so looks a member that shuts down.
 - etcd checks permissions only when a watch is made, so each is made anew after half an hour.
 """
@@ -32,7 +36,12 @@ HEARTBEAT = timedelta(seconds=3)
 SILENCE_SECONDS = 8.0
 AGE_SECONDS = 1800.0
 AGE_SPREAD = (0.8, 1.2)
+PROOF_SECONDS = 1.5
 DELETE = 1
+
+
+class Silent(Unavailable):
+    """A watch on which nothing came for too long, no answer to the heartbeat either."""
 
 
 class Follower:
@@ -59,6 +68,8 @@ class Follower:
                 try:
                     await self._follow()
                 except OutsideError as error:
+                    if isinstance(error, Silent) and await self._is_answering():
+                        continue
                     self._fails += 1
                     self._report(error)
                     await self._members.backoff(self._fails)
@@ -71,6 +82,16 @@ class Follower:
         shown = self.cell.value
         if self._fails > 1 and (shown is None or shown.lost is None):
             self.cell.set(Watched(self._entries, lost=error.message))
+
+    async def _is_answering(self) -> bool:
+        """Whether a silent etcd can be read all the same."""
+        try:
+            async with asyncio.timeout(PROOF_SECONDS):
+                await scan(self._members, self._base, self._prefix, keys_only=True)
+        except (OutsideError, TimeoutError):
+            self._fails += 1  # the time to bear with a break is over
+            return False
+        return True
 
     async def _follow(self) -> None:
         """List, then watch until the watch ends: by an error, or of old age."""
@@ -85,9 +106,8 @@ class Follower:
         try:
             await self._receive(call, revision)
         except TimeoutError as error:
-            self._fails += 1  # the time to bear with a break is over
             self._members.pass_over(member)
-            raise Unavailable(
+            raise Silent(
                 f"etcd at {member.endpoint} has been silent for {SILENCE_SECONDS:.0f} s"
             ) from error
         except grpc.aio.AioRpcError as error:
@@ -103,7 +123,7 @@ class Follower:
             create_request=pb.WatchCreateRequest(
                 key=start,
                 range_end=end,
-                start_revision=revision + 1,
+                start_revision=revision,
                 progress_notify=True,
                 fragment=True,
             )
@@ -128,6 +148,10 @@ class Follower:
                 # compact_revision: what lay between list and watch was compacted
                 raise Unavailable(f"etcd ended a watch: {response.cancel_reason or 'compacted'}")
             if response.created:
+                if response.header.revision < revision:
+                    # gRPC took the request to another connection: behind it is a store that was
+                    # wiped or restored since the list.
+                    raise Unavailable("etcd went back to an older state")
                 continue
             self._fails = 0
             batch.extend(response.events)
