@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
+from mesh import log
 from mesh.adapters.clock import SystemClock
 from mesh.cli.options import Flags
 from mesh.errors import UsageError
@@ -23,12 +24,13 @@ T = TypeVar("T")
 
 
 def settings_of(context: typer.Context) -> Settings:
-    """The settings of this command.
+    """The settings of this command; from here on its log goes to standard error.
 
     Raises:
         UsageError: one of them is wrong.
     """
     flags = context.obj if isinstance(context.obj, Flags) else Flags()
+    log.configure("debug" if flags.verbose else "warning")
     given = {
         "store": flags.store,
         "discovery": flags.discovery,
