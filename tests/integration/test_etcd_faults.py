@@ -138,13 +138,13 @@ async def test_a_frozen_etcd_is_lost_within_ten_seconds_and_heals(server: Server
         await until(states)
         start = loop.time()
         server.signal(signal.SIGSTOP)
+        with pytest.raises(OutcomeUnknown, match="did not say whether it committed"):
+            await store.commit(put("a", "1"))
         state = await lost(states)
         assert loop.time() - start < 10
         assert server.endpoint in (state.lost or "")
-        with pytest.raises(Unavailable, match="no answer in time|serves none"):
+        with pytest.raises(Unavailable, match=server.endpoint):
             await store.fetch(["a"])
-        with pytest.raises(OutcomeUnknown, match="did not say whether it committed"):
-            await store.commit(put("a", "1"))
         server.signal(signal.SIGCONT)
         await commit_somehow(store, "a", "2")
         await until(states, a="2")
