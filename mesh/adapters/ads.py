@@ -221,7 +221,7 @@ def _locked(socket: Path) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _OWNER_ONLY)
     except OSError as error:
-        raise Unavailable(f'cannot open "{path}": {error.strerror}') from error
+        raise Unavailable(f'cannot open "{path}": {(error.strerror or "").lower()}') from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -238,7 +238,9 @@ def _private_folder(folder: Path) -> None:
         folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
         status = folder.lstat()
     except OSError as error:
-        raise Unavailable(f'cannot make folder "{folder}": {error.strerror}') from error
+        raise Unavailable(
+            f'cannot make folder "{folder}": {(error.strerror or "").lower()}'
+        ) from error
     if not stat.S_ISDIR(status.st_mode):
         raise OutsideError(f'"{folder}" is not a folder')
     if status.st_uid != os.geteuid():

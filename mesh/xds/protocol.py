@@ -292,7 +292,11 @@ class Session:
         named: set[Reference] = set()
         for kind in _NAMING:
             subscription = self._subscriptions.get(kind)
-            for name, version in subscription.accepted.items() if subscription else ():
+            if subscription is None:
+                continue
+            if subscription.doubtful:
+                return None
+            for name, version in subscription.accepted.items():
                 target = self._target((kind, name))
                 if target is not None and target.version == version:
                     continue

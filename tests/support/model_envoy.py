@@ -111,11 +111,13 @@ class ModelEnvoy:
 
     @property
     def has_forgotten(self) -> bool:
-        """Whether something is live of which the next stream would not tell."""
+        """Whether something is live of which the next stream would not tell, or tell wrongly."""
+        in_force = {kind: dict(items) for kind, items in self.live.items()}
+        in_force[ResourceType.CLUSTER] |= self.warming
         return any(
-            name not in self._known[kind]
-            for kind in WILDCARDS
-            for name in (*self.live[kind], *(self.warming if kind is ResourceType.CLUSTER else ()))
+            self._known[kind].get(name) != item.version
+            for kind, items in in_force.items()
+            for name, item in items.items()
         )
 
     def finish_draining(self) -> None:
@@ -143,13 +145,11 @@ class ModelEnvoy:
         return item.type in WILDCARDS or item.name in self._asked[item.type]
 
     def _take(self, item: Resource, *, is_refused: bool) -> None:
-        """The good ones of a refused response go live too, but Envoy forgets that it has them."""
+        """The good ones of a refused response go live too, but Envoy does not note that."""
         if not is_bad(item):
             self._apply(item)
         self._awaited.discard((item.type, item.name))
-        if is_refused:
-            self._known[item.type].pop(item.name, None)
-        else:
+        if not is_refused:
             self._known[item.type][item.name] = item.version
 
     def _remove(self, kind: ResourceType, name: str) -> None:

@@ -30,12 +30,14 @@ _DRAIN_POLL = timedelta(milliseconds=50)
 _QUIET = timedelta(milliseconds=250)
 _END = timedelta(seconds=2)
 # Long enough for a busy machine; a process that does not answer for so long serves nobody.
-_ADOPTION = timedelta(seconds=5)
+_ADOPTION = timedelta(seconds=3)
 _REPLACED = timedelta(seconds=5)
 # The first restart is immediate; one that dies young waits ever longer.
 _YOUNG = timedelta(seconds=10)
 _FIRST_DELAY = timedelta(milliseconds=100)
 _LONGEST_DELAY = timedelta(seconds=5)
+
+_MUTE = "its admin interface does not answer"
 
 _log = structlog.get_logger(__name__)
 
@@ -151,6 +153,8 @@ class EnvoyProcess:
             _log.info("envoy adopted", node=self._node, pid=record.process.pid)
             return record.process
         _log.warning("replacing envoy", node=self._node, pid=record.process.pid, reason=fault)
+        if fault is _MUTE:
+            record.process.signal(SIGKILL)
         await self._end(record.process, _REPLACED)
         return None
 
@@ -167,7 +171,7 @@ class EnvoyProcess:
                         break
                     await self._clock.sleep(_READY_POLL)
         except TimeoutError:
-            return "its admin interface does not answer"
+            return _MUTE
         if info.node != self._node:
             return f'it is "{info.node}"'
         version = await binary_version(binary)

@@ -145,7 +145,7 @@ async def binary_version(binary: Path) -> str:
             binary, "--version", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
     except OSError as error:
-        raise OutsideError(f'cannot run "{binary}": {error.strerror}') from error
+        raise OutsideError(f'cannot run "{binary}": {(error.strerror or "").lower()}') from error
     output, _ = await process.communicate()
     return output.decode(errors="replace").rpartition("version:")[2].strip()
 
@@ -235,7 +235,7 @@ def write_private(path: Path, content: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         kind = OutOfSpace if error.errno == _ENOSPC else Unavailable
-        raise kind(f'cannot write "{path}": {error.strerror}') from error
+        raise kind(f'cannot write "{path}": {(error.strerror or "").lower()}') from error
 
 
 def _rotate(log: Path) -> None:
