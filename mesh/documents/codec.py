@@ -8,17 +8,14 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from typing import cast
-
-from ruamel.yaml import YAML
+from typing import TYPE_CHECKING, cast
 
 from mesh.documents.access import access_policy
-from mesh.documents.composer import Value
 from mesh.documents.fields import Object, duration_or, integer, items, optional_text, section, text
 from mesh.documents.fields import texts as texts_of
-from mesh.documents.parser import Document
 from mesh.documents.routes import http_route
 from mesh.documents.traffic import traffic_policy
+from mesh.documents.values import Value
 from mesh.errors import Corrupted
 from mesh.model.identity import DEFAULT_NAMESPACE, DEFAULT_TRUST_DOMAIN, ServiceName
 from mesh.model.policy import (
@@ -33,12 +30,15 @@ from mesh.model.policy import (
     Service,
 )
 
+if TYPE_CHECKING:
+    from mesh.documents.parser import Document
+
 _METADATA = ("name", "namespace", "labels", "annotations")
 _DEFAULT_PORT = 80
 _MESH = Mesh(key=PolicyKey("Mesh", "", ""))
 
 
-def canonical(document: Document) -> bytes:
+def canonical(document: "Document") -> bytes:
     """The canonical JSON (UTF-8) of a document that has no mistakes."""
     data = document.data
     given = section(data, "metadata")
@@ -58,7 +58,7 @@ def digest(canonical: bytes) -> str:
     return hashlib.sha256(canonical).hexdigest()
 
 
-def policy_of(document: Document) -> Policy:
+def policy_of(document: "Document") -> Policy:
     """The typed policy of a document that has no mistakes."""
     return _policy(document.data)
 
@@ -89,6 +89,8 @@ def to_yaml(canonical: bytes) -> str:
         data = json.loads(canonical)
     except ValueError as error:
         raise Corrupted(f"a stored policy cannot be read: {error}") from error
+    from ruamel.yaml import YAML  # here: sidecars decode policies and need no YAML
+
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.allow_unicode = True

@@ -22,12 +22,11 @@ from ruamel.yaml.events import (
     StreamEndEvent,
 )
 
+from mesh.documents.values import Path, Value
+
 MAX_DEPTH = 64
 MAX_DIGITS = 18
 MAX_PROBLEMS = 1000
-
-Value = dict[str, "Value"] | list["Value"] | str | int | float | bool | None
-Path = tuple[str | int, ...]
 
 _SHOWN = 60
 # Where a node goes that nothing will ask for: no key holds a NUL.
@@ -186,9 +185,8 @@ class _Composer:
             if key in seen:
                 first = (seen[key].line, seen[key].column)
                 message = f'"{key[:_SHOWN]}" is written twice'
-                self.problems.append(
-                    Problem(mark.line, mark.column, "duplicate-key", message,
-                            "keep one of the two", first))  # fmt: skip
+                self._add(Problem(mark.line, mark.column, "duplicate-key", message,
+                                  "keep one of the two", first))  # fmt: skip
                 self._node(following(), (*path, _NOWHERE), depth + 1, mark)
                 continue
             seen[key] = mark
@@ -252,7 +250,10 @@ class _Composer:
                        "remove it; quote a value that must be text")  # fmt: skip
 
     def _note(self, mark: _Mark, code: str, message: str, hint: str = "") -> None:
-        self.problems.append(Problem(mark.line, mark.column, code, message, hint))
+        self._add(Problem(mark.line, mark.column, code, message, hint))
+
+    def _add(self, problem: Problem) -> None:
+        self.problems.append(problem)
         if len(self.problems) >= MAX_PROBLEMS:
             raise _StopError
 

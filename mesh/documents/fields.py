@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import cast
 
-from mesh.documents.composer import Value
+from mesh.documents.values import Value
 
 Object = Mapping[str, Value]
 

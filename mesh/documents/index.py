@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from mesh.diagnostics import Diagnostic, Position, Severity
-from mesh.documents.composer import Path
 from mesh.documents.parser import Document
+from mesh.documents.values import Path
 from mesh.documents.wording import Finding
 from mesh.model.identity import DEFAULT_NAMESPACE, ServiceName
 from mesh.model.policy import ExternalService, Kind, Policy, PolicyKey, Service, Target

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mesh.diagnostics import Diagnostic
-from mesh.documents.composer import Path
 from mesh.documents.index import Index, Parsed
 from mesh.documents.parser import Document
 from mesh.documents.policy_links import link_access, link_traffic
 from mesh.documents.route_links import link_routes
+from mesh.documents.values import Path
 from mesh.documents.wording import Finding
 from mesh.model.policy import ExternalService, Kind, Mesh, PolicyKey, Service, Target
 from mesh.model.revision import Policies

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mesh.diagnostics import Diagnostic, Position, Severity
-from mesh.documents.composer import Path, Problem, Spot, Value, compose, locate
+from mesh.documents.composer import Problem, Spot, compose, locate
+from mesh.documents.values import Path, Value
 from mesh.model.identity import DEFAULT_NAMESPACE
 from mesh.model.policy import PolicyKey
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from mesh.diagnostics import Diagnostic, Severity
-from mesh.documents.composer import Path
 from mesh.documents.index import Index, Placed, shown
+from mesh.documents.values import Path
 from mesh.documents.wording import Finding
 from mesh.model.identity import ServiceName
 from mesh.model.policy import (

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from mesh.diagnostics import Diagnostic, Position, Severity
-from mesh.documents.composer import Path
 from mesh.documents.index import Index, Placed, shown
+from mesh.documents.values import Path
 from mesh.documents.wording import Finding
 from mesh.model.policy import HTTPMatch, HTTPRoute, Kind, PathMatchType, Target
 

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
-from mesh.documents.composer import Path
 from mesh.documents.fields import Object, duration, items, section, text
 from mesh.documents.regexes import refusal
+from mesh.documents.values import Path
 from mesh.documents.wording import Finding
 
 MAX_MATCHES = 128

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from mesh.diagnostics import Diagnostic
-from mesh.documents.composer import Path
 from mesh.documents.fields import Object, duration, items, section, text
 from mesh.documents.parser import Document
 from mesh.documents.regexes import refusal
 from mesh.documents.route_rules import route_rules
+from mesh.documents.values import Path
 from mesh.documents.wording import Finding
 from mesh.model.identity import DEFAULT_NAMESPACE
 

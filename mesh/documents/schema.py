@@ -10,8 +10,8 @@ from typing import cast
 import jsonschema_rs
 
 from mesh.diagnostics import Diagnostic, Severity
-from mesh.documents.composer import Path, Value
 from mesh.documents.parser import Document
+from mesh.documents.values import Path, Value
 from mesh.documents.wording import Finding, nearest, one_of, phrase, shown
 
 Schema = dict[str, Value]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from mesh.diagnostics import Diagnostic, Position, Severity
-from mesh.documents.composer import Path, Value
 from mesh.documents.parser import Document
+from mesh.documents.values import Path, Value
 
 if TYPE_CHECKING:
     import jsonschema_rs

@@ -8,9 +8,10 @@ from typing import cast
 
 from hypothesis import strategies as st
 
-from mesh.documents import Result, SourceText, front_end, load
-from mesh.documents.composer import Value
-from mesh.documents.schema import Schema
+from mesh.documents.front_end import Result, front_end
+from mesh.documents.parser import SourceText
+from mesh.documents.schema import Schema, load
+from mesh.documents.values import Value
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("Mesh", "Service", "ExternalService", "HTTPRoute", "TrafficPolicy", "AccessPolicy")

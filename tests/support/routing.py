@@ -18,7 +18,8 @@ from typing import Any
 from mesh.compiler.bootstrap import bootstrap
 from mesh.compiler.scope import build_view
 from mesh.compiler.view import View
-from mesh.documents import SourceText, front_end
+from mesh.documents.front_end import front_end
+from mesh.documents.parser import SourceText
 from mesh.model.catalog import Catalog, Endpoint, Health
 from mesh.model.identity import SVID, ServiceName
 from mesh.model.placement import Placement

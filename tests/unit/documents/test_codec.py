@@ -11,20 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from mesh.documents import (
-    Parsed,
-    SourceText,
-    decode,
-    digest,
-    front_end,
-    parse,
-    references,
-    to_yaml,
-)
-from mesh.documents.codec import canonical, policy_of
-from mesh.documents.composer import Value
+from mesh.documents.codec import canonical, decode, digest, policy_of, to_yaml
 from mesh.documents.fields import span
+from mesh.documents.front_end import front_end
+from mesh.documents.index import Parsed
+from mesh.documents.parser import SourceText, parse
+from mesh.documents.references import references
 from mesh.documents.schema import check as check_schema
+from mesh.documents.values import Value
 from mesh.errors import Corrupted
 from mesh.model.identity import ServiceName
 from mesh.model.policy import (

@@ -5,7 +5,9 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.documents import SourceText, decode, front_end
+from mesh.documents.codec import decode
+from mesh.documents.front_end import front_end
+from mesh.documents.parser import SourceText
 from tests.support.documents import ROOT, SERVICES, check, found, route
 
 

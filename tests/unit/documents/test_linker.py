@@ -5,7 +5,8 @@ import time
 import pytest
 
 from mesh.diagnostics import Position
-from mesh.documents import Result, SourceText, front_end
+from mesh.documents.front_end import Result, front_end
+from mesh.documents.parser import SourceText
 from mesh.model.policy import PolicyKey
 from mesh.model.revision import Applied, ManifestEntry
 from tests.support.documents import (

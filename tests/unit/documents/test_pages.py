@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mesh.documents import SourceText, front_end, load
-from mesh.documents.schema import Schema
+from mesh.documents.front_end import front_end
+from mesh.documents.parser import SourceText
+from mesh.documents.schema import Schema, load
 from tests.support.documents import KINDS, ROOT, check
 
 ERRORS = (ROOT / "docs" / "errors.md").read_text()

@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.diagnostics import Position
-from mesh.documents import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, MAX_FILE_BYTES, SourceText, parse
 from mesh.documents.composer import MAX_DEPTH
+from mesh.documents.parser import (
+    MAX_DOCUMENT_BYTES,
+    MAX_DOCUMENTS,
+    MAX_FILE_BYTES,
+    SourceText,
+    parse,
+)
 
 
 def read(data: bytes) -> list[dict[str, object]]:

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mesh.documents import API_VERSIONS, load
-from mesh.documents.composer import Value
 from mesh.documents.parser import SourceText, parse
-from mesh.documents.schema import Schema, _validator
+from mesh.documents.schema import API_VERSIONS, Schema, _validator, load
+from mesh.documents.values import Value
 from mesh.documents.wording import _WORDS
 from tests.support.documents import KINDS, ROOT, check, codes, documents_of, found
 
