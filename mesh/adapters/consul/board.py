@@ -2,7 +2,7 @@
 
 import asyncio
 
-from mesh.adapters.consul.client import QUERY_CONNECTIONS, Right
+from mesh.adapters.consul.client import Right
 from mesh.adapters.consul.shapes import instances, service_names
 from mesh.latest import Latest
 from mesh.model.catalog import Catalog
@@ -30,11 +30,6 @@ class Board:
         self._shown: dict[str, tuple[str, str | None] | None] = {}
         self.changed = Latest(0)
         self.ages = asyncio.Event()
-
-    @property
-    def takes_turns(self) -> bool:
-        """Whether there are more queries than connections for them."""
-        return len(self.queries) > QUERY_CONNECTIONS
 
     @property
     def is_complete(self) -> bool:

@@ -30,11 +30,12 @@ T = TypeVar("T")
 
 _LOG = structlog.get_logger(__name__)
 
-DEADLINE = timedelta(seconds=5)
 # Consul refuses the 201st connection of one address (`http_max_conns_per_client`), which several
-# sidecars of a host share. Writes have a pool of their own, so that no renewal waits for a query.
+# sidecars of a host share. Short requests have a pool of their own, so that no renewal waits for
+# a blocking query.
 QUERY_CONNECTIONS = 64
-_WRITE_CONNECTIONS = 2
+_SHORT_CONNECTIONS = 4
+_NO_WAIT = timedelta()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,8 @@ class ConsulSettings:
 
     `token_file` is read again when Consul refuses the token. `datacenter` is the one that
     queries ask (None: the agent's). `cacert` replaces the machine's certificate authorities;
-    `cert` and `key` are the client's. None of Consul's own environment variables is read.
+    `cert` and `key` are the client's. `timeout` bounds each request. None of Consul's own
+    environment variables is read.
     """
 
     address: str = "127.0.0.1:8500"
@@ -54,6 +56,7 @@ class ConsulSettings:
     cacert: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    timeout: timedelta = timedelta(seconds=5)
 
     @property
     def url(self) -> str:
@@ -78,12 +81,14 @@ class Client:
 
     def __init__(self, settings: ConsulSettings) -> None:
         self._settings = settings
-        self._writes: _Consul | None = None
+        self._short: _Consul | None = None
         self._queries: _Consul | None = None
+        # How often the token was replaced.
+        self.tokens = 0
 
     async def __aenter__(self) -> Self:
         token, context = _token(self._settings), _tls(self._settings)
-        self._writes = _Consul(self._settings, context, token, connections=_WRITE_CONNECTIONS)
+        self._short = _Consul(self._settings, context, token, connections=_SHORT_CONNECTIONS)
         self._queries = _Consul(self._settings, context, token, connections=QUERY_CONNECTIONS)
         return self
 
@@ -93,14 +98,14 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for client in (self._writes, self._queries):
+        for client in (self._short, self._queries):
             if client is not None:
                 await client.close()
 
     @property
-    def writes(self) -> consul.aio.Consul:
-        """The library's client for short requests."""
-        return _entered(self._writes)
+    def short(self) -> consul.aio.Consul:
+        """The library's client for requests that are answered at once."""
+        return _entered(self._short)
 
     @property
     def queries(self) -> consul.aio.Consul:
@@ -108,26 +113,28 @@ class Client:
         return _entered(self._queries)
 
     def read_token_again(self) -> None:
-        """Take up a token that was replaced in its file."""
+        """Take up a token that was replaced in its file; `tokens` counts them."""
         try:
             token = _token(self._settings)
         except UsageError as error:
             _LOG.warning("consul token cannot be read", reason=error.message)
             return
-        self.writes.token = self.queries.token = token
+        if token != self.short.token:
+            self.short.token = self.queries.token = token
+            self.tokens += 1
 
     async def ask(
-        self, verb: str, call: Callable[[], Awaitable[T]], *, deadline: timedelta = DEADLINE
+        self, verb: str, call: Callable[[], Awaitable[T]], *, wait: timedelta = _NO_WAIT
     ) -> T:
-        """One request; `verb` is for messages.
+        """One request; `verb` is for messages, `wait` what it may block by its nature.
 
         Raises:
-            Unavailable: no answer in time, a server error, or no connection.
+            Unavailable: no answer in time, no connection, or (Failed) a server error.
             Denied: the token is unknown or lacks a right.
             InputError: Consul refuses what was sent.
         """
         with self._errors(verb):
-            async with asyncio.timeout(deadline.total_seconds()):
+            async with asyncio.timeout((self._settings.timeout + wait).total_seconds()):
                 return await call()
 
     async def may_read(self, rights: Sequence[Right]) -> bool:
@@ -146,8 +153,8 @@ class Client:
 
         def ask() -> Awaitable[object]:
             # What Consul's own interface asks; the library has no method for it.
-            path, headers = "/v1/internal/acl/authorize", self.queries.prepare_headers(None)
-            post = self.queries.http.post
+            path, headers = "/v1/internal/acl/authorize", self.short.prepare_headers(None)
+            post = self.short.http.post
             answer = post(CB.json(), path, data=json.dumps(wanted), headers=headers)
             return cast("Awaitable[object]", answer)
 
@@ -185,7 +192,11 @@ class Client:
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{where} cannot be reached: {_first_line(error)}") from error
         except (ConsulException, ValueError) as error:
-            raise Unavailable(f"{where} fails to {verb}: {_first_line(error)}") from error
+            raise Failed(f"{where} fails to {verb}: {_first_line(error)}") from error
+
+
+class Failed(Unavailable):
+    """Consul answered, and not with what was asked for: also of things that it does not know."""
 
 
 class _Unsupported(Unavailable):

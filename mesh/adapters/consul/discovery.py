@@ -7,17 +7,18 @@ from datetime import timedelta
 from functools import partial
 from random import SystemRandom
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 from mesh.adapters.consul.board import ALL_NAMES, Board
-from mesh.adapters.consul.client import DEADLINE, Client, ConsulSettings
+from mesh.adapters.consul.client import QUERY_CONNECTIONS, Client, ConsulSettings, Failed
 from mesh.adapters.consul.shapes import check_id, definition, service_ids
-from mesh.errors import Denied, MeshError, Unavailable
+from mesh.errors import Denied, MeshError
 from mesh.model.catalog import Catalog, Endpoint, Health
 from mesh.ports import Clock, Interest
 
 # A query that is given up holds its connection in Consul until its wait ends.
 _WAIT = timedelta(seconds=30)
+# For queries that take turns because there are more than connections.
 _SHORT_WAIT = timedelta(seconds=2)
 # How often silent and doubted instances are looked at again, while there are any.
 _TICK = timedelta(seconds=5)
@@ -41,7 +42,9 @@ class ConsulDiscovery:
         self._random = SystemRandom()
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
-        self._registered: dict[str, bytes] = {}
+        self._registered: dict[str, tuple[int, str]] = {}
+        self._followed = 0
+        self._turns = asyncio.Semaphore(QUERY_CONNECTIONS)
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -70,35 +73,46 @@ class ConsulDiscovery:
         Raises:
             InputError: Consul refuses the meta data, or a key of it is the mesh's own.
         """
+        tokens = self._client.tokens
+        try:
+            await self._register(endpoint, ttl)
+        except Denied:
+            self._client.read_token_again()
+            if self._client.tokens == tokens:
+                raise
+            await self._register(endpoint, ttl)
+
+    async def _register(self, endpoint: Endpoint, ttl: timedelta) -> None:
         said = definition(endpoint, ttl)
-        mark = json.dumps(said, sort_keys=True).encode()
+        # With its token: the agent keeps that one to tell the servers of the instance.
+        mark = (self._client.tokens, json.dumps(said, sort_keys=True))
         # First the check: Consul keeps the status of one that it knows through a registration.
         is_known = await self._renew(endpoint)
         if is_known and self._registered.get(endpoint.id) == mark:
             return
         self._registered.pop(endpoint.id, None)
-        service = self._client.writes.agent.service
+        service = self._client.short.agent.service
         await self._client.ask("register", partial(service.register, **said))
         self._registered[endpoint.id] = mark
 
     async def deregister(self, endpoint: Endpoint) -> None:
         """As `Discovery.deregister`."""
         self._registered.pop(endpoint.id, None)
-        agent = self._client.writes.agent
+        agent = self._client.short.agent
         try:
             await self._client.ask("deregister", partial(agent.service.deregister, endpoint.id))
-        except Unavailable:
+        except Failed:
             # Consul answers 500 for a service that it does not know.
             if endpoint.id in service_ids(await self._client.ask("deregister", agent.services)):
                 raise
 
     async def _renew(self, endpoint: Endpoint) -> bool:
         """Set the check's status and its TTL anew; False: the agent may not know the check."""
-        check = self._client.writes.agent.check
+        check = self._client.short.agent.check
         renew = check.ttl_fail if endpoint.health is Health.UNHEALTHY else check.ttl_pass
         try:
             return bool(await self._client.ask("renew", partial(renew, check_id(endpoint.id))))
-        except Unavailable:
+        except Failed:
             # Unknown (500 or 404, by version) and unwell look alike: registering anew tells.
             return False
 
@@ -107,6 +121,7 @@ class ConsulDiscovery:
     async def watch(self, interest: Interest) -> AsyncIterator[Catalog]:
         """As `Discovery.watch`: one blocking query per service name, and one for all names."""
         board = Board(interest)
+        self._followed += len(board.queries)
         tasks = [self._spawn(self._follow(board, query)) for query in board.queries]
         tasks.append(self._spawn(self._age(board)))
         shown: Catalog | None = None
@@ -118,6 +133,7 @@ class ConsulDiscovery:
                     yield catalog
                 await board.changed.after(version)
         finally:
+            self._followed -= len(board.queries)
             for task in tasks:
                 task.cancel()
 
@@ -138,11 +154,10 @@ class ConsulDiscovery:
         anew, and none below 1 is sent, because it would not block
         (developer.hashicorp.com/consul/api-docs/features/blocking).
         """
-        wait = _SHORT_WAIT if board.takes_turns else _WAIT
         index, failures = 0, 0
         while True:
             try:
-                found, answer = await self._query(query, index, wait)
+                found, answer = await self._query(query, index)
                 # A server that starts anew counts anew: what is missing then has not left.
                 is_orderly = failures == 0 and found >= index
                 if board.is_suddenly_empty(query, answer):
@@ -159,18 +174,24 @@ class ConsulDiscovery:
             index = 0 if found < index else max(found, 1)
             board.receive(query, answer, is_orderly=is_orderly, now=self._clock.monotonic())
 
-    async def _query(self, query: str, index: int, wait: timedelta) -> tuple[int, object]:
+    async def _query(self, query: str, index: int) -> tuple[int, object]:
         """The answer's index and body, once something is newer than `index`; 0: at once."""
-        client = self._client.queries
+        client = self._client.queries if index else self._client.short
         ask: Callable[..., Awaitable[_Answer]] = (
             client.catalog.services if query == ALL_NAMES else partial(client.health.service, query)
         )
-        call = partial(ask, index=index or None, wait=f"{wait.total_seconds():g}s")
-        # Consul adds up to a sixteenth to the wait; without an index it does not wait.
-        deadline = DEADLINE + (wait * 17 / 16 if index else timedelta())
-        found, body = cast("_Answer", await self._client.ask("query", call, deadline=deadline))
-        return int(found), body
+        if not index:
+            return _index(await self._client.ask("query", ask))
+        async with self._turns:  # the time counts from one's turn
+            wait = _WAIT if self._followed <= QUERY_CONNECTIONS else _SHORT_WAIT
+            call = partial(ask, index=index, wait=f"{wait.total_seconds():g}s")
+            # Consul adds up to a sixteenth to the wait.
+            return _index(await self._client.ask("query", call, wait=wait * 17 / 16))
 
     def _backoff(self, failures: int) -> timedelta:
         cap = min(_FIRST_BACKOFF_SECONDS * 2 ** min(failures, 10), _MAX_BACKOFF_SECONDS)
         return timedelta(seconds=self._random.uniform(0.05 * cap, cap))
+
+
+def _index(answer: _Answer) -> tuple[int, object]:
+    return int(answer[0]), answer[1]
