@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mesh.cli import console
 from mesh.cli.options import (
     Message,
     Output,
@@ -53,7 +54,8 @@ def validate(
     from mesh.cli.render import show_validated
     from mesh.operations.validate import validate as operation
 
-    result = asyncio.run(operation(paths, partial=partial))
+    with console.working("reading"):
+        result = asyncio.run(operation(paths, partial=partial))
     show_validated(result, as_json=output is Output.JSON)
     if not result.is_valid:
         raise typer.Exit(1)
@@ -82,9 +84,10 @@ def plan(
     from mesh.cli.wiring import with_store
     from mesh.operations.plan import prepare
 
-    prepared = with_store(
-        context, lambda store, _: prepare(store, paths, source, allow_empty=allow_empty)
-    )
+    with console.working("planning"):
+        prepared = with_store(
+            context, lambda store, _: prepare(store, paths, source, allow_empty=allow_empty)
+        )
     if out is not None:
         write_file(out, prepared.plan)
     show_plan(prepared, output)
@@ -193,7 +196,8 @@ def _carry_out(
     from mesh.cli.wiring import with_store
     from mesh.operations.apply import apply as operation
 
-    prepared = with_store(context, lambda store, _: plan_now(store))
+    with console.working("planning"):
+        prepared = with_store(context, lambda store, _: plan_now(store))
     if ask and prepared.plan.changes:
         ask_about(prepared)
     with Progress(prepared) as progress:

@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TextIO
 
 from mesh.diagnostics import Diagnostic, Severity
@@ -12,6 +13,21 @@ from mesh.errors import InvalidDocuments, MeshError
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
 RED, GREEN, YELLOW, BOLD, DIM = "31", "32", "33", "1", "2"
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Say on a terminal what takes its time, and take it back when it is done."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    sys.stderr.write(f"{text} ...")
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
 
 
 def paint(text: str, style: str, stream: TextIO | None = None) -> str:

@@ -23,6 +23,7 @@ class Progress:
         self._is_terminal = sys.stderr.isatty()
 
     def __enter__(self) -> Self:
+        self._write("committing ...")
         return self
 
     def __exit__(

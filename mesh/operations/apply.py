@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mesh.errors import InputError, MeshError
 from mesh.operations.acceptance import Acceptance, Progress, wait
-from mesh.operations.collect import collect
+from mesh.operations.collect import collect, forget_silent
 from mesh.operations.commit import Note, commit, stale
 from mesh.operations.history import prepare_rollback
 from mesh.operations.plan import Prepared, with_impact
@@ -94,7 +94,7 @@ async def apply(
         source=plan.source or "*",
     )
     revision = await commit(store, clock, prepared.state, plan, note)
-    await _collect(store)
+    await _collect(store, clock)
     ids = tuple(status.id for status in prepared.impact)
     if terms.within is None:
         acceptance = Acceptance(pending=ids)
@@ -125,10 +125,11 @@ async def _take_back(
     return Outcome(revision=revision.number, acceptance=acceptance, restored=base, refused=refused)
 
 
-async def _collect(store: Store) -> None:
+async def _collect(store: Store, clock: Clock) -> None:
     """Clean up behind the commit; a store that fails now fails nobody: the next apply does it."""
     try:
         await collect(store)
+        await forget_silent(store, clock.now())
     except MeshError:
         return
 

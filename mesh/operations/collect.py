@@ -8,6 +8,7 @@ were taken as garbage is refused and writes them again.
 
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 from mesh.errors import Conflict
 from mesh.operations.sidecars import Member, members
@@ -20,6 +21,7 @@ from mesh.ports import Put, Store, Transaction
 KEEP = 100
 # Marking reads every kept manifest: worth it for a handful of revisions, not for each.
 SLACK = 10
+SILENCE = timedelta(days=1)
 _DELETES = 100
 
 
@@ -46,6 +48,22 @@ async def collect(store: Store, keep: int = KEEP, slack: int = SLACK) -> int:
     garbage += [key for key in present if key not in reachable]
     head = versions[keyspace.HEAD].version if keyspace.HEAD in versions else 0
     return await _delete(store, garbage, head)
+
+
+async def forget_silent(store: Store, now: datetime) -> int:
+    """Delete the reports of sidecars that have been silent for a day; how many went."""
+    entries = await store.scan(keyspace.SIDECARS)
+    count = 0
+    for member in members(entries):
+        if member.is_alive or now - member.status.time < SILENCE:
+            continue
+        report = keyspace.sidecar(member.status.id, keyspace.STATUS)
+        alive = keyspace.sidecar(member.status.id, keyspace.ALIVE)
+        with suppress(Conflict):  # it is back
+            expect = {report: entries[report].version, alive: 0}
+            await store.commit(Transaction(expect=expect, deletes=(report,)))
+            count += 1
+    return count
 
 
 async def _delete(store: Store, garbage: list[str], head: int) -> int:

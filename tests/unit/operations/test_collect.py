@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from mesh.operations.collect import collect
+from mesh.operations.collect import SILENCE, collect, forget_silent
 from mesh.operations.history import history
+from mesh.operations.sidecars import read_members
 from mesh.operations.state import read_objects, read_revision, read_state
 from mesh.planning import keyspace
 from mesh.ports import Put, Store, Transaction
 from tests.support.faulty_store import FaultyStore
 from tests.support.operations import applied, opened, report, service, write
-from tests.support.planning import status
+from tests.support.planning import NOON, status
 
 
 async def revisions(store: Store, folder: Path, count: int) -> None:
@@ -84,3 +85,12 @@ async def test_apply_collects_behind_itself(tmp_path: Path):
     async with opened(tmp_path) as store:
         await revisions(store, tmp_path, 111)
         assert len(await numbers(store)) == 100
+
+
+async def test_a_sidecar_that_has_been_silent_for_a_day_is_forgotten(tmp_path: Path):
+    async with opened(tmp_path) as store:
+        await report(store, status("gone", time=NOON - SILENCE), alive=False)
+        await report(store, status("silent", time=NOON), alive=False)
+        await report(store, status("live", time=NOON - SILENCE))
+        assert await forget_silent(store, NOON) == 1
+        assert [item.status.id for item in await read_members(store)] == ["live", "silent"]
