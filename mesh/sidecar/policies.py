@@ -143,7 +143,7 @@ class PolicySource:
         wanted = dict.fromkeys(digests)
         lacking = [digest for digest in wanted if digest not in self._policies]
         for digest, data in (await self._fetch(keyspace.policy, lacking)).items():
-            self._policies[digest] = codec.decode(data)
+            self._policies[digest] = codec.decode(data, digest)
             self._objects[digest] = data
         self._policies = {d: p for d, p in self._policies.items() if d in wanted}
         self._objects = {d: b for d, b in self._objects.items() if d in wanted}
