@@ -6,7 +6,7 @@ the mesh allows by default, every one. The callee decides each request by itself
 the scope is what a caller can name, not what it may do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mesh.compiler.destinations import Traffic, destination, positions, traffic
@@ -27,7 +27,6 @@ from mesh.model.policy import (
     AccessPolicy,
     Action,
     Default,
-    ExternalService,
     Kind,
     Protocol,
     Service,
@@ -160,29 +159,28 @@ class _Reach:
 
 
 def _named(known: Directory, caller: ServiceName, names: frozenset[ServiceName]) -> list[Known]:
-    """The services that answer to a name for this caller, each name once."""
-    everything = _everything(known, names)
+    """The services that answer to a name for this caller, sorted.
+
+    Each name once: a Service comes before an ExternalService of its name, and that before what
+    is only registered.
+    """
     own = known.known.get(service_target(caller))
     declared = own.service.dependencies if own and isinstance(own.service, Service) else None
-    found = [
-        item
-        for name, item in everything.items()
-        if (name in declared if declared is not None else _is_admitted(known, item, caller))
-        and _may_leave(known, item, caller)
-    ]
-    return sorted(found, key=lambda item: item.target)
-
-
-def _everything(known: Directory, names: frozenset[ServiceName]) -> Mapping[ServiceName, Known]:
-    """Every name of the mesh. One that is only registered exists where all may call all."""
     found: dict[ServiceName, Known] = {}
+    for item in _everything(known, names):
+        name = item.service.name
+        is_seen = name in declared if declared is not None else _is_admitted(known, item, caller)
+        if is_seen and _may_leave(known, item, caller):
+            found[name] = item
+    return sorted(found.values(), key=lambda item: item.target)
+
+
+def _everything(known: Directory, names: frozenset[ServiceName]) -> Iterator[Known]:
+    """All of the mesh, Services last. What is only registered is there where all may call all."""
     if known.mesh.access_default is Default.ALLOW:
-        found = {name: implicit(name) for name in names}
-    for kind in (ExternalService, Service):
-        found.update(
-            {i.service.name: i for i in known.known.values() if isinstance(i.service, kind)}
-        )
-    return found
+        yield from map(implicit, names)
+    for kind in (Kind.EXTERNAL_SERVICE, Kind.SERVICE):
+        yield from (item for target, item in known.known.items() if target.kind is kind)
 
 
 def _is_admitted(known: Directory, item: Known, caller: ServiceName) -> bool:

@@ -39,6 +39,10 @@ class Scopes:
         kind, namespace = entry.key.kind, entry.key.namespace
         if kind in _SERVICES:
             self._members[namespace].add(Target(Kind(kind), namespace, entry.key.name))
+        if kind == Kind.SERVICE:
+            # What a view chooses from may have no document, and is protected all the same.
+            for base in entry.targets:
+                self._members[base.namespace].add(base)
         if kind == Kind.MESH:
             self._meshes.append(entry)
         for target in entry.targets:
