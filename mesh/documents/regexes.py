@@ -66,6 +66,8 @@ class _Size(NamedTuple):
 _CHARACTER = _Size(1, 4)
 _CLASS = _Size(1, 64)
 _UNICODE_CLASS = _Size(1, 5000)
+# `(?i)` takes no repeat.
+_FLAGS = _Size(1, 0)
 
 
 class _Reader:
@@ -99,7 +101,10 @@ class _Reader:
 
     def _piece(self, depth: int) -> _Size:
         """One atom with its repeat."""
-        repeats, instructions = self._atom(depth)
+        atom = self._atom(depth)
+        if atom is _FLAGS:
+            return atom
+        repeats, instructions = atom
         repeated = False
         while (count := self._repeat()) is not None:
             if repeated:
@@ -157,7 +162,7 @@ class _Reader:
                 self._names.add(match[1])
             self._at = match.end()
             if match[3]:
-                return _Size(1, 1)
+                return _FLAGS
         size = self._alternatives(depth + 1)
         if self._at >= len(self._text):
             raise _RefusedError('a "(" is never closed')

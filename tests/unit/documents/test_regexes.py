@@ -56,6 +56,7 @@ def test_what_re2_reads(pattern: str) -> None:
         ("*a", "nothing to repeat"),
         ("a|+", "nothing to repeat"),
         ("{2}", "nothing to repeat"),
+        ("a(?i)*", "nothing to repeat"),
         ("(a", "never closed"),
         ("a)", 'a ")" without'),
         ("[a", "never closed"),
