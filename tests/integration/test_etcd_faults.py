@@ -225,27 +225,19 @@ async def test_a_server_with_smaller_limits_is_named(tmp_path: Path) -> None:
 # --- Clusters -------------------------------------------------------------------------------
 
 
-async def test_a_member_that_dies_or_freezes_is_passed_over(members: list[Server]) -> None:
+async def test_a_member_that_freezes_is_passed_over(members: list[Server]) -> None:
+    """Whichever of them serves this client, and whichever leads, is among those frozen."""
     loop = asyncio.get_running_loop()
     async with store_of(*members) as store, aclosing(store.watch("")) as states:
         await store.commit(put("a", "1"))
         await until(states, a="1")
-        for stop in (signal.SIGKILL, signal.SIGSTOP):
-            for number, member in enumerate(members):
-                start = loop.time()
-                if stop is signal.SIGKILL:
-                    member.kill()
-                else:
-                    member.signal(stop)
-                value = f"{stop.name}-{number}"
-                await commit_somehow(store, "a", value)
-                await until(states, a=value)
-                assert loop.time() - start < 15
-                if stop is signal.SIGKILL:
-                    member.start()
-                    member.wait_ready()
-                else:
-                    member.signal(signal.SIGCONT)
+        for number, member in enumerate(members):
+            start = loop.time()
+            member.signal(signal.SIGSTOP)
+            await commit_somehow(store, "a", f"frozen-{number}")
+            await until(states, a=f"frozen-{number}")
+            assert loop.time() - start < 15
+            member.signal(signal.SIGCONT)
 
 
 async def test_without_a_quorum_it_is_unavailable_and_heals(members: list[Server]) -> None:
