@@ -12,28 +12,16 @@ Rules that Envoy 1.40 forces, each measured (`docs/decisions`):
 
 from collections.abc import Iterator
 
-from mesh.model.snapshot import Rejection, Resource, ResourceType
+from mesh.model.snapshot import Resource, ResourceType
 from mesh.xds.messages import DeltaRequest, DeltaResponse
-from mesh.xds.publisher import Publisher, Reference
+from mesh.xds.order import NAMING, Order
+from mesh.xds.publisher import Publisher
 from mesh.xds.subscription import Subscription
 
-# Envoy asks for these by name when something that it was sent names them.
-_ON_DEMAND = frozenset({ResourceType.ROUTE, ResourceType.EXTENSION})
-# Resent after whatever names them, for a changed owner does not ask for them again.
+# Sent again after whatever names them, for a changed owner does not ask for them.
 _RESENT = frozenset({ResourceType.ENDPOINTS, ResourceType.SECRET})
-# What may name a cluster.
-_NAMING = (ResourceType.LISTENER, ResourceType.ROUTE, ResourceType.EXTENSION)
 # Of these it matters what Envoy was sent, also when the snapshot has moved on.
-_REMEMBERED = frozenset({*_NAMING, *_RESENT})
-
-_LABEL = {
-    ResourceType.SECRET: "secret",
-    ResourceType.CLUSTER: "cluster",
-    ResourceType.ENDPOINTS: "endpoints",
-    ResourceType.EXTENSION: "extension",
-    ResourceType.LISTENER: "listener",
-    ResourceType.ROUTE: "route configuration",
-}
+_REMEMBERED = frozenset({*NAMING, *_RESENT})
 
 
 class Session:
@@ -45,6 +33,7 @@ class Session:
         self._publisher = publisher
         self._stream = publisher.open_stream()
         self._subscriptions: dict[ResourceType, Subscription] = {}
+        self._order = Order(publisher, self._subscriptions)
         self._generation = 0
         self._nonce = 0
 
@@ -79,8 +68,8 @@ class Session:
         responses: list[DeltaResponse] = []
         while batch := [response for response in self._round() if response is not None]:
             responses += batch
-        if not any(subscription.in_flight for subscription in self._subscriptions.values()):
-            self._conclude()
+        if self._order.is_upserted():
+            self._publisher.conclude(self._order.rejections())
         return responses
 
     # --- what Envoy says ---------------------------------------------------------------------
@@ -170,9 +159,9 @@ class Session:
             resource = target.get(name)
             if resource is None and subscription.wildcard and subscription.may_have(name):
                 leaving.append(name)
-            elif resource is None or self._is_withheld(subscription, resource):
+            elif resource is None or self._order.is_withheld(subscription, resource):
                 self._answer_without(subscription, name, upserts, removed)
-            elif self._is_ready(resource):
+            elif self._order.is_ready(resource):
                 upserts.append(resource)
             else:
                 is_waiting = True
@@ -210,7 +199,7 @@ class Session:
             if (
                 not subscription.wants(name)
                 or (is_known and name not in subscription.doubtful)
-                or self._is_withheld(subscription, resource)
+                or self._order.is_withheld(subscription, resource)
             ):
                 subscription.drop(name)
 
@@ -218,151 +207,7 @@ class Session:
         """Which of the names that the snapshot lacks Envoy shall drop now."""
         if not leaving or subscription.type is not ResourceType.CLUSTER:
             return leaving
-        named = self._named_beyond_snapshot() if self._is_upserted() else None
+        named = self._order.named_beyond_snapshot() if self._order.is_upserted() else None
         if named is None:
             return []
         return [name for name in leaving if (ResourceType.CLUSTER, name) not in named]
-
-    # --- make before break -------------------------------------------------------------------
-
-    def _has(self, reference: Reference) -> bool:
-        subscription = self._subscriptions.get(reference[0])
-        return subscription is not None and subscription.has(reference[1])
-
-    def _target(self, reference: Reference) -> Resource | None:
-        return self._publisher.snapshot.of(reference[0]).get(reference[1])
-
-    def _is_ready(self, resource: Resource) -> bool:
-        """Whether Envoy has every cluster that `resource` names, also by what it brings along,
-        and, if it has this route configuration, the listeners as they shall be.
-        """
-        for reference in resource.names:
-            if self._has(reference):
-                continue
-            if reference[0] is ResourceType.CLUSTER:
-                return False
-            named = self._target(reference)
-            if reference[0] in _ON_DEMAND and named is not None and not self._is_ready(named):
-                return False
-        reference = (resource.type, resource.name)
-        if resource.type is ResourceType.ROUTE and self._has(reference):
-            return not any(
-                reference in listener.names and self._is_pending(listener)
-                for listener in self._publisher.snapshot.of(ResourceType.LISTENER).values()
-            )
-        return True
-
-    def _is_pending(self, resource: Resource) -> bool:
-        """Whether `resource` is yet to be sent or acknowledged."""
-        subscription = self._subscriptions.get(resource.type)
-        if subscription is None:
-            return False
-        flight = subscription.in_flight.resources if subscription.in_flight else ()
-        return resource.name in subscription.due or any(
-            sent.name == resource.name for sent in flight
-        )
-
-    def _is_withheld(self, subscription: Subscription, resource: Resource) -> bool:
-        """Whether not to send `resource`. A cluster in doubt is sent even if it lacks something:
-        Envoy may run it, and only an answer makes it known (and removable) again.
-        """
-        if resource.type is ResourceType.CLUSTER and resource.name in subscription.doubtful:
-            return self._publisher.refusal(resource) is not None
-        return self._refusal(resource) is not None
-
-    def _refusal(self, resource: Resource) -> str | None:
-        """Why Envoy will not run this version: it refused it, or lacks and refused what it
-        names. None: nothing speaks against it.
-        """
-        detail = self._publisher.refusal(resource)
-        if detail is not None:
-            return detail
-        for reference in resource.names:
-            named = None if self._has(reference) else self._target(reference)
-            detail = None if named is None else self._refusal(named)
-            if detail is not None:
-                label = _LABEL[reference[0]]
-                return f'held back, for it needs {label} "{reference[1]}": {detail}'
-        return None
-
-    def _named_beyond_snapshot(self) -> set[Reference] | None:
-        """What is named by versions that Envoy runs and the snapshot lacks (kept for a refusal,
-        or draining); None where that is not known.
-        """
-        named: set[Reference] = set()
-        for kind in _NAMING:
-            subscription = self._subscriptions.get(kind)
-            if subscription is None:
-                continue
-            if subscription.doubtful:
-                return None
-            for name, version in subscription.accepted.items():
-                target = self._target((kind, name))
-                if target is not None and target.version == version:
-                    continue
-                kept = self._publisher.sent((kind, name), version)
-                if kept is None:
-                    return None
-                named.update(kept.names)
-        if any(kind in _ON_DEMAND and not self._has((kind, name)) for kind, name in named):
-            return None  # Envoy has not yet said on this stream what it has of them
-        return named
-
-    # --- how far Envoy is --------------------------------------------------------------------
-
-    def _is_upserted(self) -> bool:
-        """Whether Envoy has settled every resource of the snapshot that it uses."""
-        if any(
-            kind not in self._subscriptions
-            for kind in (ResourceType.CLUSTER, ResourceType.LISTENER)
-        ):
-            return False
-        return not any(
-            subscription.in_flight is not None
-            or subscription.is_answer_owed
-            or self._has_upsert_due(subscription)
-            for subscription in self._subscriptions.values()
-        ) and all(self._is_settled(resource) for resource in self._owners())
-
-    def _has_upsert_due(self, subscription: Subscription) -> bool:
-        target = self._publisher.snapshot.of(subscription.type)
-        return any(name in target for name in subscription.due)
-
-    def _owners(self) -> Iterator[Resource]:
-        for kind in (ResourceType.CLUSTER, ResourceType.LISTENER):
-            yield from self._publisher.snapshot.of(kind).values()
-
-    def _is_settled(self, owner: Resource) -> bool:
-        """Whether all that an accepted `owner` names has been asked for and settled."""
-        if self._subscriptions[owner.type].accepted.get(owner.name) != owner.version:
-            return True  # refused or held back: nothing else is left unsent
-        return all(
-            self._accepted(named) or self._refusal(named) is not None
-            for named in map(self._target, owner.names)
-            if named is not None
-        )
-
-    def _accepted(self, resource: Resource) -> bool:
-        subscription = self._subscriptions.get(resource.type)
-        return (
-            subscription is not None
-            and subscription.accepted.get(resource.name) == resource.version
-        )
-
-    def _conclude(self) -> None:
-        """Everything has been said and answered: the outcome, with what Envoy refused."""
-        if not self._is_upserted():
-            return
-        rejections = [
-            Rejection(
-                type=resource.type,
-                name=resource.name,
-                version=resource.version,
-                detail=detail,
-                sources=resource.sources,
-            )
-            for kind in ResourceType
-            for _, resource in sorted(self._publisher.snapshot.of(kind).items())
-            if (detail := self._refusal(resource)) is not None
-        ]
-        self._publisher.conclude(rejections)
