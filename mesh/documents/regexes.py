@@ -182,6 +182,8 @@ class _Reader:
             self._at += 1
         first = True
         while self._at < len(text) and (text[self._at] != "]" or first):
+            if text[self._at] == "-" and not first and text[self._at + 1 : self._at + 2] != "]":
+                raise _RefusedError('a "-" inside [] stands first, last, in a range, or as "\\-"')
             first = False
             if posix := _POSIX.match(text, self._at):
                 self._at = posix.end()
