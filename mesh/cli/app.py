@@ -1,5 +1,6 @@
 """The command line: what exists, and what becomes of an error."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -55,6 +56,10 @@ def main(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code. Never raises."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file's name may be bytes that are no text; showing it must not fail.
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = typer.main.get_command(app).main(
             args=hoist(arguments), prog_name="mesh", standalone_mode=False

@@ -19,6 +19,7 @@ from mesh.cli.options import (
     Wait,
     Yes,
     duration,
+    source_name,
 )
 from mesh.errors import NotAccepted, UsageError
 
@@ -84,6 +85,7 @@ def plan(
     from mesh.cli.wiring import with_store
     from mesh.operations.plan import prepare
 
+    source_name(source)
     with console.working("planning"):
         prepared = with_store(
             context, lambda store, _: prepare(store, paths, source, allow_empty=allow_empty)
@@ -119,7 +121,11 @@ def apply(
     from mesh.operations.plan import prepare
 
     terms = _terms(message, wait, timeout, rollback_on_reject)
-    is_plan = len(paths) == 1 and names_plan_file(paths[0])
+    source_name(source)
+    plans = [path for path in paths if names_plan_file(path)]
+    if plans and len(paths) > 1:
+        raise UsageError(f'"{plans[0]}" is a plan file, which is applied alone')
+    is_plan = bool(plans)
     _require_consent(yes or is_plan)
 
     async def plan_now(store: "Store") -> "Prepared":
@@ -148,6 +154,8 @@ def rollback(
     """Bring back an older revision's documents, as a new revision."""
     from mesh.operations.history import prepare_rollback
 
+    if source is not None:
+        source_name(source)
     terms = _terms(message or f"roll back to {revision}", wait, timeout, rollback_on_reject)
     _require_consent(yes)
     _carry_out(

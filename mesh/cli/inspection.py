@@ -22,7 +22,7 @@ def status(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Show head and how far each sidecar is: in-sync, pending, rejected or stale, and why."""
-    from mesh.cli.render import show_status
+    from mesh.cli.render import show_next_status, show_status
     from mesh.cli.wiring import with_store
     from mesh.operations import status as operations
 
@@ -31,7 +31,7 @@ def status(
         with_store(
             context,
             lambda store, _: operations.follow(
-                store, lambda found: show_status(found, as_json=as_json)
+                store, lambda found: show_next_status(found, as_json=as_json)
             ),
         )
     else:

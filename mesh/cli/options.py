@@ -11,6 +11,7 @@ import typer
 from mesh.errors import UsageError
 
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_SOURCE = re.compile(r"[A-Za-z0-9][-._/A-Za-z0-9]{0,62}")
 _UNITS = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours"}
 
 
@@ -58,6 +59,19 @@ RollbackOnReject = Annotated[
 ]
 Message = Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="Why; kept.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NS", help="The namespace.")]
+
+
+def source_name(text: str) -> str:
+    """The name of a source.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not _SOURCE.fullmatch(text):
+        raise UsageError(
+            f'--source: "{text}" is no name', "use letters, digits, -, _, . and /, at most 63"
+        )
+    return text
 
 
 def duration(text: str, option: str) -> timedelta:

@@ -44,11 +44,21 @@ def show_validated(result: Drafted, *, as_json: bool) -> None:
     console.say(console.mistakes(result.diagnostics, result.documents))
 
 
+def show_next_status(status: Status, *, as_json: bool) -> None:
+    """Print one of many: a line of JSON, or on a terminal in place of the last."""
+    if as_json:
+        console.say_now(json.dumps(_status_json(status), ensure_ascii=False))
+        return
+    if sys.stdout.isatty():
+        sys.stdout.write("\x1b[H\x1b[2J")
+    show_status(status, as_json=False)
+    sys.stdout.flush()
+
+
 def show_status(status: Status, *, as_json: bool) -> None:
     """Print head and every sidecar."""
     if as_json:
-        sidecars = [_member_json(member, status.head) for member in status.members]
-        console.say_json({"head": status.head, "sidecars": sidecars, "lost": status.lost})
+        console.say_json(_status_json(status))
         return
     if status.lost:
         console.note(f"the store is out of reach, this is old news: {status.lost}")
@@ -161,6 +171,11 @@ def _upstreams(upstreams: Mapping[ServiceName, Address]) -> dict[str, JSON]:
     return {
         upstream_name(name): address_text(address) for name, address in sorted(upstreams.items())
     }
+
+
+def _status_json(status: Status) -> JSON:
+    sidecars = [_member_json(member, status.head) for member in status.members]
+    return {"head": status.head, "sidecars": sidecars, "lost": status.lost}
 
 
 def _member_json(member: Member, head: int) -> JSON:

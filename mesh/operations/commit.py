@@ -115,9 +115,19 @@ async def _prepare(store: Store, writes: dict[str, bytes]) -> None:
         try:
             await store.commit(transaction)
         except OutcomeUnknown:
-            await store.commit(transaction)
+            await _again(store, transaction)
 
     await for_each(put, batches(writes), at_once=WRITES_AT_ONCE)
+
+
+async def _again(store: Store, transaction: Transaction) -> None:
+    try:
+        await store.commit(transaction)
+    except OutcomeUnknown as error:
+        raise Unavailable(
+            f"the store does not take the documents: {error.message}",
+            "nothing was applied; try again",
+        ) from error
 
 
 async def _is_done(store: Store, clock: Clock, state: State, change: str) -> bool:

@@ -170,4 +170,6 @@ def _too_large(size: str) -> tuple[str, str, str]:
 
 
 def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    # Bytes that are no UTF-8 would fail wherever the name is stored or shown.
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

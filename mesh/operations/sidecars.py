@@ -57,14 +57,12 @@ def concerned(
     members: Iterable[Member], before: Manifest, after: Manifest, keys: frozenset[PolicyKey]
 ) -> tuple[SidecarStatus, ...]:
     """The live sidecars that a change of the documents `keys` touches."""
+    live = [member.status for member in members if member.is_alive]
+    if not live:
+        return ()
     old, new = Scopes(before), Scopes(after)
-    touched: dict[object, bool] = {}
-    found = []
-    for member in members:
-        service = member.status.service
-        if service not in touched:
-            scope = old.closure(service) | new.closure(service)
-            touched[service] = not keys.isdisjoint(scope)
-        if member.is_alive and touched[service]:
-            found.append(member.status)
-    return tuple(found)
+    touched = {
+        service: not keys.isdisjoint(old.closure(service) | new.closure(service))
+        for service in {status.service for status in live}
+    }
+    return tuple(status for status in live if touched[status.service])

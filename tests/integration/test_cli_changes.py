@@ -99,6 +99,7 @@ def test_a_plan_file_is_applied_once_and_then_stale(mesh: Mesh):
     write(mesh.folder / "p", a=service("api"))
     assert mesh("plan", "p", "--out", "next.plan").code == 0
     assert (mesh.folder / "next.plan").stat().st_mode & 0o777 == 0o600
+    assert mesh("apply", "next.plan", "p").code == 64
     assert mesh("apply", "next.plan").code == 0
     stale = mesh("apply", "next.plan", "--output", "json")
     assert stale.code == 1

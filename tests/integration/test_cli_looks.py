@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -96,7 +97,6 @@ def test_a_dead_store_is_the_outside_world(mesh: Mesh):
     ran = mesh("status", "--output", "json", environment=dead)
     assert ran.code == 3
     assert "127.0.0.1:1" in ran.json["error"]["message"]
-    assert mesh("doctor", environment=dead).code == 3
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,7 @@ def test_a_dead_store_is_the_outside_world(mesh: Mesh):
         (["sidecar", "--service", "Api"], "Api"),
         (["sidecar", "--service", "api", "--app", "8080"], "--app"),
         (["apply", "p", "--yes", "--timeout", "30"], "--timeout"),
+        (["apply", "p", "--yes", "--source", "*"], "--source"),
         (["status", "--config", "nowhere.toml"], "nowhere.toml"),
     ],
 )
@@ -183,3 +184,20 @@ def test_the_end_of_input_at_the_question_ends_cleanly(mesh: Mesh):
     assert code == 130
     assert "Traceback" not in screen
     assert mesh("history", "--output", "json").json == []
+
+
+def test_ctrl_c_ends_a_watch_cleanly(mesh: Mesh):
+    with subprocess.Popen(
+        [sys.executable, "-m", "mesh", "status", "--watch", "--output", "json"],
+        cwd=mesh.folder,
+        env=mesh.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert json.loads(child.stdout.readline()) == {"head": 0, "sidecars": [], "lost": None}
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "Traceback" not in err

@@ -121,6 +121,18 @@ async def test_a_store_that_never_commits_is_unavailable(tmp_path: Path):
         assert (await read_state(store)).head is None
 
 
+async def test_silence_while_writing_is_repeated_once_and_then_told(tmp_path: Path):
+    async with opened(tmp_path) as store:
+        once = FaultyStore(
+            store, lambda number, _: Fault(OutcomeUnknown("slow")) if number == 1 else None
+        )
+        assert await committed(once, "a") == 1
+        always = FaultyStore(store, lambda *_: Fault(OutcomeUnknown("slow")))
+        with pytest.raises(Unavailable) as caught:
+            await committed(always, "b")
+        assert "nothing was applied" in caught.value.hint
+
+
 async def test_garbage_collected_during_the_writes_is_written_again(tmp_path: Path):
     async with opened(tmp_path) as store:
         for name in ("a", "b", "c"):

@@ -95,6 +95,12 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path):
     assert str(MAX_FILE_BYTES) in found.message
 
 
+def test_a_name_that_is_no_text_is_still_shown(tmp_path: Path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.yaml")).write_text("")
+    (name,) = names(tmp_path)
+    assert name.encode() == "\ufffd.yaml".encode()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_what_may_not_be_read_is_told(tmp_path: Path):
     (tmp_path / "a.yaml").write_text("")
