@@ -1,11 +1,10 @@
-"""The SQLite file: its schema, its statements, and SQLite's errors as ours.
+"""The SQLite file: its schema and its statements.
 
 Everything here blocks; one `Database` belongs to one thread at a time. Many processes may have
 the same file open: WAL keeps readers and the one writer out of each other's way, FULL makes a
 commit outlive a power cut, and SQLite rolls back what a killed process left half done.
 """
 
-import errno
 import json
 import os
 import secrets
@@ -18,18 +17,10 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from mesh.errors import (
-    Conflict,
-    Denied,
-    LeaseLost,
-    MeshError,
-    OutcomeUnknown,
-    OutOfSpace,
-    Unavailable,
-)
+from mesh.adapters.embedded.faults import BUSY_SECONDS, translated
+from mesh.errors import Conflict, LeaseLost, Unavailable
 from mesh.ports import Clock, Entry, LeaseId, Transaction
 
-BUSY_SECONDS = 5
 LAST_BEFORE_SURROGATES, FIRST_AFTER_SURROGATES = "\ud7ff", "\ue000"
 FORMAT = 1
 # The four bytes at offset 68 of the file by which file(1) and we know a store: "mesh".
@@ -59,10 +50,6 @@ SCAN = """
     ORDER BY key
 """
 EXPIRE = "DELETE FROM entries WHERE lease IS NOT NULL AND lease NOT IN (SELECT id FROM leases)"
-
-
-class Busy(Unavailable):
-    """Another process holds the lock; nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +128,7 @@ class Database:
             Denied: no right to the file or folder.
             OutOfSpace: no room for it.
         """
-        with self._translated():
+        with translated(self.path):
             if create:
                 make_private(self.path)
             self._identity = self._seen()
@@ -165,12 +152,12 @@ class Database:
         """Disconnect; a closed one may be opened again."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with self._translated():
+            with translated(self.path):
                 connection.close()
 
     def fetch(self, keys: Collection[str]) -> dict[str, Entry]:
         """`Store.fetch`; one statement sees one moment."""
-        with self._translated():
+        with translated(self.path):
             rows = self._ready().execute(
                 FETCH, {"keys": json.dumps(list(keys)), "now": self._now_us()}
             )
@@ -180,13 +167,13 @@ class Database:
     def scan(self, prefix: str, *, keys_only: bool = False) -> dict[str, Entry]:
         """`Store.scan`; one statement sees one moment."""
         bounds = {"start": prefix, "end": prefix_end(prefix), "now": self._now_us()}
-        with self._translated():
+        with translated(self.path):
             rows = self._ready().execute(SCAN, {**bounds, "keys_only": keys_only})
             return {row[0]: Entry(*row) for row in rows}
 
     def news(self, prefix: str, stamp: Stamp | None) -> News:
         """What a watch of `prefix` that has seen `stamp` needs to know, at one moment."""
-        with self._translated():
+        with translated(self.path):
             connection = self._ready()
             connection.execute("BEGIN")
             try:
@@ -202,7 +189,7 @@ class Database:
         Reads shared memory and no disk, so an event loop may ask now and then (it costs about
         30 us), on a connection of its own.
         """
-        with self._translated():
+        with translated(self.path):
             ((version,),) = self._ready().execute("PRAGMA data_version")
             return Stamp(self._opened, version)
 
@@ -323,7 +310,7 @@ class Database:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that holds the write lock; an error rolls back all of it."""
-        with self._translated():
+        with translated(self.path):
             connection = self._ready()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -350,18 +337,6 @@ class Database:
         self._advance(connection)
         return True
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """SQLite's and the system's errors, as ours."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _translate(error, self.path) from error
-        except FileNotFoundError as error:
-            raise Unavailable(f'the store "{self.path}" is gone') from error
-        except OSError as error:
-            raise _translate_os(error, self.path) from error
-
 
 def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
     ((application,),) = connection.execute("PRAGMA application_id")
@@ -380,48 +355,3 @@ def _mismatch(key: str, expected: int, found: int) -> str:
     if not found:
         return f'"{key}" does not exist; version {expected} was expected'
     return f'"{key}" is at version {found}; version {expected} was expected'
-
-
-_FREE_SPACE = "free space on that disk, or raise the quota or file size limit"
-_RESTORE = (
-    "stop what uses it, move the file and its -wal and -shm away and restore a copy;"
-    " without one, `mesh apply` writes the policies anew"
-)
-_RIGHTS = "run as the user that owns the file and its folder"
-
-# By SQLite's result codes (sqlite.org/rescode.html): extended ones first, then primary ones.
-_ERRORS: dict[int, tuple[type[MeshError], str, str]] = {
-    # Write errors other than ENOSPC: a quota or a limit of file size, as a rule.
-    sqlite3.SQLITE_IOERR_WRITE: (OutOfSpace, "cannot be written", _FREE_SPACE),
-    sqlite3.SQLITE_IOERR_SHMSIZE: (OutOfSpace, "cannot be written", _FREE_SPACE),
-    # The frames may be on the disk or not.
-    sqlite3.SQLITE_IOERR_FSYNC: (OutcomeUnknown, "could not be flushed to disk", ""),
-    sqlite3.SQLITE_FULL: (OutOfSpace, "has no room to grow", _FREE_SPACE),
-    sqlite3.SQLITE_BUSY: (
-        Busy,
-        f"was locked by another process for {BUSY_SECONDS} s",
-        "find a stopped process that has the file open, and continue or end it",
-    ),
-    sqlite3.SQLITE_READONLY: (Denied, "may not be written", _RIGHTS),
-    sqlite3.SQLITE_PERM: (Denied, "may not be opened", _RIGHTS),
-    sqlite3.SQLITE_CANTOPEN: (Denied, "cannot be opened", _RIGHTS),
-    sqlite3.SQLITE_CORRUPT: (Unavailable, "is damaged", _RESTORE),
-    sqlite3.SQLITE_NOTADB: (Unavailable, "is damaged, or no store of mesh", _RESTORE),
-}
-
-
-def _translate(error: sqlite3.Error, path: Path) -> MeshError:
-    code = getattr(error, "sqlite_errorcode", 0)
-    kind, what, hint = _ERRORS.get(code) or _ERRORS.get(
-        code & 0xFF, (Unavailable, "does not work", "")
-    )
-    return kind(f'the store "{path}" {what}: {error}', hint=hint)
-
-
-def _translate_os(error: OSError, path: Path) -> MeshError:
-    message = f'the store "{path}" cannot be used: {error.strerror}'
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return OutOfSpace(message, hint=_FREE_SPACE)
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return Denied(message, hint=_RIGHTS)
-    return Unavailable(message)

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from mesh.adapters.embedded.bell import Bell, folder_of
-from mesh.adapters.embedded.database import Busy, Database, Stamp
+from mesh.adapters.embedded.database import Database, Stamp
+from mesh.adapters.embedded.faults import Busy
 from mesh.errors import OutcomeUnknown, OutsideError, Unavailable
 from mesh.latest import Latest
 from mesh.ports import Clock, Entry, LeaseId, Transaction, Watched
@@ -48,9 +50,10 @@ class _Worker:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     async def close(self) -> None:
-        """Disconnect after what is under way, and end the thread."""
+        """Disconnect after what is under way, and end the thread; a disk that hangs may keep it."""
         try:
-            await self.run(Database.close)
+            with suppress(TimeoutError, OutsideError):
+                await self.run(Database.close)
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -180,14 +183,16 @@ class EmbeddedStore:
     async def _open(self) -> None:
         # SQLite does not wait for a lock while it turns a new file to WAL: others that open it
         # for the first time in the same moment make it busy.
-        for _ in range(OPENING_TRIES):
+        for tries_left in reversed(range(OPENING_TRIES)):
             try:
-                await self._write(Database.open, create=True)
+                await self._writer.run(Database.open, create=True)
                 break
             except Busy:
+                if not tries_left:
+                    raise
                 await self._clock.sleep(OPENING_PAUSE)
-        else:
-            await self._write(Database.open, create=True)
+            except TimeoutError as error:
+                raise self._hangs() from error
         await self._read(Database.open, create=False)
         await self._read(lambda _: self._sentinel.open(create=False))
 
@@ -215,7 +220,8 @@ class EmbeddedStore:
         try:
             return await self._writer.run(method, *args, **kwargs)
         except TimeoutError as error:
-            raise OutcomeUnknown(self._hangs().message, hint=self._hangs().hint) from error
+            hangs = self._hangs()
+            raise OutcomeUnknown(hangs.message, hint=hangs.hint) from error
 
     def _hangs(self) -> Unavailable:
         return Unavailable(

@@ -25,7 +25,7 @@ def tls_context(settings: EtcdSettings) -> ssl.SSLContext | None:
     Raises:
         Denied: a file is missing, unreadable or no PEM.
     """
-    if settings.cacert is None:
+    if settings.cacert is None and settings.cert is None:
         return None
     path = settings.cacert
     try:

@@ -245,10 +245,10 @@ async def _is_ready(channel: grpc.aio.Channel) -> bool:
 
 
 def _credentials(settings: EtcdSettings) -> grpc.ChannelCredentials | None:
-    if tls_context(settings) is None or settings.cacert is None:
+    if tls_context(settings) is None:
         return None
     return grpc.ssl_channel_credentials(
-        root_certificates=settings.cacert.read_bytes(),
+        root_certificates=settings.cacert.read_bytes() if settings.cacert else None,
         private_key=settings.key.read_bytes() if settings.key else None,
         certificate_chain=settings.cert.read_bytes() if settings.cert else None,
     )

@@ -12,8 +12,8 @@ class EtcdSettings:
     """`endpoints` are `host:port` of any members, at least one; each one's certificate must name
     the host as it is written here. All keys lie below `prefix` (empty: `mesh`).
 
-    `cacert` turns TLS on; `cert` and `key` (PEM files) authenticate the client by certificate.
-    `timeout` bounds each call.
+    `cacert` turns TLS on, as do `cert` and `key` (PEM files), by which the client authenticates;
+    without `cacert` the machine's own roots are trusted. `timeout` bounds each call.
     """
 
     endpoints: tuple[str, ...]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.adapters.embedded.database import FORMAT, Busy, Database, prefix_end
+from mesh.adapters.embedded.database import FORMAT, Database, prefix_end
+from mesh.adapters.embedded.faults import Busy
 from mesh.errors import Conflict, LeaseLost, OutsideError, Unavailable
 from mesh.ports import Put, Transaction
 

@@ -1,6 +1,7 @@
 """The etcd store's parts that need no server."""
 
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from mesh.adapters.etcd.diagnosis import tls_context
 from mesh.adapters.etcd.ranges import range_of
 from mesh.errors import Denied
 from mesh.ports import Store
+from tests.support.tls import Authority
 
 
 @pytest.mark.parametrize(
@@ -55,8 +57,16 @@ async def test_it_is_a_store() -> None:
         await store.scan("")
 
 
-def test_without_a_ca_there_is_no_tls() -> None:
+def test_without_any_file_there_is_no_tls() -> None:
     assert tls_context(EtcdSettings(endpoints=("h:1",))) is None
+
+
+def test_a_client_certificate_alone_means_tls_with_the_machines_roots(tmp_path: Path) -> None:
+    files = Authority(tmp_path).issue("client")
+    settings = EtcdSettings(endpoints=("h:1",), cert=files.cert, key=files.key)
+    context = tls_context(settings)
+    assert context is not None
+    assert context.verify_mode is ssl.CERT_REQUIRED
 
 
 def test_a_ca_that_is_none_is_named(tmp_path: Path) -> None:
