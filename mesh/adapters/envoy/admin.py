@@ -1,5 +1,6 @@
 """Envoy's admin interface, on its Unix socket."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +8,12 @@ from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 
-import aiohttp
-
 from mesh.errors import Unavailable
 
 _TIMEOUT = timedelta(seconds=2)
+_REQUEST = (
+    "{method} {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +72,41 @@ class Admin:
         await self._request("POST", "/quitquitquit")
 
     async def _request(self, method: str, path: str) -> str:
-        connector = aiohttp.UnixConnector(path=str(self._socket), force_close=True)
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT.total_seconds())
+        # By hand: an HTTP client's library would be a seventh of an agent's memory.
         try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.request(method, f"http://envoy{path}") as response,
-            ):
-                text = await response.text()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unavailable(f'envoy does not answer on "{self._socket}": {error}') from error
-        if response.status != HTTPStatus.OK:
-            raise Unavailable(f"envoy answers {response.status} to {path}: {text.strip()}")
+            async with asyncio.timeout(_TIMEOUT.total_seconds()):
+                reader, writer = await asyncio.open_unix_connection(str(self._socket))
+                try:
+                    writer.write(_REQUEST.format(method=method, path=path).encode())
+                    answer = await reader.read()
+                finally:
+                    writer.close()
+            status, text = read_answer(answer)
+        except (OSError, TimeoutError, ValueError) as error:
+            reason = str(error) or "no answer in time"
+            raise Unavailable(f'envoy does not answer on "{self._socket}": {reason}') from error
+        if status != HTTPStatus.OK:
+            raise Unavailable(f"envoy answers {status} to {path}: {text.strip()}")
         return text
+
+
+def read_answer(answer: bytes) -> tuple[int, str]:
+    """Status and body of a whole HTTP/1.1 answer on a closed connection (RFC 9112 sections 4
+    and 7.1); ValueError for what is none.
+    """
+    head, end, rest = answer.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 ") or not end:
+        raise ValueError("the answer is not whole")
+    status = int(head[9:12])
+    if b"transfer-encoding: chunked" not in head.lower().split(b"\r\n"):
+        return status, rest.decode()
+    body = b""
+    while True:
+        size, _, rest = rest.partition(b"\r\n")
+        length = int(size, 16)
+        if length == 0:
+            return status, body.decode()
+        body, rest = body + rest[:length], rest[length + 2 :]
 
 
 def read_load(statistics: Mapping[str, object]) -> Load:
