@@ -61,9 +61,9 @@ def show_outcome(
     plan, found = prepared.plan, outcome.acceptance
     what = ", ".join(f"{plan.count(act)} {_DONE[act]}" for act in Act)
     console.say(f"revision {outcome.refused or outcome.revision}: {what}")
-    if not outcome.waited:
+    if not outcome.waited and found.pending:
         console.say(f"{console.plural(len(found.pending), 'sidecar')} to follow; not waited for")
-    elif prepared.impact:
+    elif outcome.waited and prepared.impact:
         console.say(
             f"sidecars: {len(found.accepted)} accepted, {len(found.rejected)} rejected, "
             f"{len(found.pending)} pending"

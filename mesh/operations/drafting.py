@@ -1,6 +1,6 @@
 """From files to what shall be in the mesh: the front end's work, ready to be planned."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mesh.diagnostics import Diagnostic, Severity
@@ -14,6 +14,7 @@ from mesh.model.identity import ServiceName
 from mesh.model.policy import Default, Kind, Mesh, Policy, PolicyKey, Service, Target
 from mesh.model.revision import Applied, ManifestEntry, Policies
 from mesh.operations.reading import Reading
+from mesh.planning.manifest import MAX_OBJECT_BYTES
 from mesh.planning.plan import Desired
 
 
@@ -57,11 +58,26 @@ def check(reading: Reading, *, existing: Policies | None = None, partial: bool =
     """As `draft`, with every mistake as a diagnostic, sorted by place."""
     sources = [SourceText(file.name, file.data) for file in reading.files]
     result = front_end(sources, partial=partial, existing=existing or {})
+    found = (*reading.diagnostics, *result.diagnostics, *_too_large(result.policies))
     return Drafted(
         documents=result.documents,
         desired={item.key: _desired(item) for item in result.policies},
-        diagnostics=tuple(sorted((*reading.diagnostics, *result.diagnostics))),
+        diagnostics=tuple(sorted(found)),
     )
+
+
+def _too_large(items: Iterable[Parsed]) -> Iterator[Diagnostic]:
+    """Documents that pass the parser's bound, but whose canonical form does not fit a request."""
+    for item in items:
+        if len(item.canonical) > MAX_OBJECT_BYTES:
+            yield Diagnostic(
+                position=item.position,
+                severity=Severity.ERROR,
+                code="document-too-large",
+                message=f"{item.key} has {len(item.canonical)} bytes as JSON; "
+                f"the store takes {MAX_OBJECT_BYTES}",
+                hint="split it into several documents",
+            )
 
 
 def _desired(item: Parsed) -> Desired:

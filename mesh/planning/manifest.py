@@ -49,6 +49,8 @@ CHUNK_BYTES = 512 * 1024
 INLINE_BYTES = 64 * 1024
 BATCH_BYTES = 1_000_000
 BATCH_OPERATIONS = 120
+# What a batch holds of one value, less its key.
+MAX_OBJECT_BYTES = BATCH_BYTES - 100
 
 T = TypeVar("T")
 

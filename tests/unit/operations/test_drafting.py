@@ -11,7 +11,8 @@ from mesh.model.policy import (
     Protocol,
     Service,
 )
-from mesh.operations.drafting import index
+from mesh.operations.drafting import check, index
+from mesh.operations.reading import Reading, SourceFile
 from tests.support.planning import target
 
 API = ServiceName("default", "api")
@@ -48,3 +49,18 @@ def test_a_view_targets_its_service_and_an_open_mesh_admits_everybody(
 ):
     expected = tuple(tuple(map(target, texts)) for texts in (targets, uses, admits))
     assert index(policy) == expected
+
+
+def test_a_document_whose_json_does_not_fit_a_request_is_told_at_its_place():
+    meta = ",".join(f"k{number}: v" for number in range(95_000))
+    text = (
+        "\napiVersion: mesh/v1\nkind: Service\nmetadata: {name: v1}\n"
+        "spec: {protocol: http, port: 80, instances: {service: api, meta: {" + meta + "}}}\n"
+        "---\napiVersion: mesh/v1\nkind: Service\nmetadata: {name: api}\n"
+        "spec: {protocol: http, port: 80}\n"
+    )
+    assert len(text) < 1_000_000
+    found = check(Reading(files=[SourceFile("big.yaml", text.encode())]))
+    assert [(item.code, str(item.position)) for item in found.diagnostics] == [
+        ("document-too-large", "big.yaml:2:1")
+    ]
