@@ -75,5 +75,5 @@ def test_answers_come_whole_or_in_chunks() -> None:
     ],
 )
 def test_half_an_answer_is_none(answer: bytes) -> None:
-    with pytest.raises(ValueError, match="not whole|invalid literal"):
+    with pytest.raises(ValueError, match=r"not whole|invalid literal"):
         read_answer(answer)
