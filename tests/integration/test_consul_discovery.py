@@ -7,11 +7,13 @@ import urllib.request
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.consul import ConsulDiscovery, ConsulSettings
+from mesh.adapters.consul import ConsulDiscovery, ConsulSettings, shapes
+from mesh.adapters.consul.client import Client
 from mesh.errors import Denied, InputError, Unavailable, UsageError
 from mesh.model.catalog import Endpoint, Health
 from mesh.model.identity import ServiceName
@@ -119,14 +121,39 @@ async def test_a_consul_that_comes_back_empty_is_not_believed_at_once(tmp_path):
             assert lost.endpoints == full.endpoints
             assert lost.names == full.names
 
-            server.start()  # in development mode its state died with it
-            server.wait_ready()
+            # In development mode its state died with it.
+            server.start()
+            await asyncio.to_thread(server.wait_ready)
             held = await until(found, lambda one: one.stale and "vanished" in one.stale)
             assert held.endpoints == full.endpoints
+            assert held.names == full.names
 
             await discovery.register(replace(ENDPOINT, port=2), ttl=LONG)
             back = await until(found, lambda one: one.stale is None)
             assert [one.port for one in back.endpoints[API]] == [2]
+
+
+async def test_a_catalog_that_was_built_anew_is_told_by_its_nodes(tmp_path):
+    async def host(server):
+        settings = ConsulSettings(address=server.endpoint)
+        name = f"test-{server.endpoint.rpartition(':')[2]}"
+        index, found = None, None
+        async with Client(settings) as client:
+            _, nobody = await client.ask("query", partial(client.short.catalog.node, "nobody"))
+            assert shapes.node(nobody) is None
+            while found is None:  # the server writes itself down soon after its election
+                ask = partial(client.queries.catalog.node, name, index=index, wait="10s")
+                index, answer = await client.ask("query", ask, wait=timedelta(seconds=15))
+                found = shapes.node(answer)
+        return found
+
+    with consul(tmp_path) as server:
+        before = await host(server)
+        assert await host(server) == before
+        server.kill()
+        server.start()
+        await asyncio.to_thread(server.wait_ready)
+        assert await host(server) != before
 
 
 async def test_a_frozen_consul_is_noticed_by_a_renewal(tmp_path):

@@ -3,11 +3,11 @@
 import asyncio
 
 from mesh.adapters.consul.client import Right
-from mesh.adapters.consul.shapes import instances, service_names
+from mesh.adapters.consul.shapes import Node, instances, service_names
 from mesh.latest import Latest
 from mesh.model.catalog import Catalog
 from mesh.model.identity import ServiceName
-from mesh.planning.presence import Roster
+from mesh.planning.presence import EMPTY_GRACE_SECONDS, Roster
 from mesh.ports import Interest
 
 # The query for the names of all services, beside one by each service's name.
@@ -26,8 +26,9 @@ class Board:
         )
         self._missing = set(self.queries)
         self._names: frozenset[ServiceName] = frozenset()
-        # Each query's last answer in short: (a service's name, a node) that it showed.
-        self._shown: dict[str, tuple[str, str | None] | None] = {}
+        self._names_emptied_at: float | None = None
+        # Each query's last answer in short: a service's name and a node that it showed.
+        self._shown: dict[str, tuple[str, Node | None] | None] = {}
         self.changed = Latest(0)
         self.ages = asyncio.Event()
 
@@ -49,7 +50,14 @@ class Board:
         """What a token needs to see what the query showed last."""
         name, node = self._shown.get(query) or (query, None)
         rights = [Right("service", name)] if name else []
-        return rights + ([Right("node", node)] if node else [])
+        return rights + ([Right("node", node.name)] if node else [])
+
+    def witness(self, query: str) -> Node | None:
+        """A host of the query's last answer: while the catalog still has it as it was, an empty
+        answer is about the instances and not about the catalog.
+        """
+        shown = self._shown.get(query)
+        return shown[1] if shown else None
 
     def lose(self, query: str, reason: str) -> None:
         """A query failed: what it said last stays."""
@@ -62,16 +70,18 @@ class Board:
         self._missing.discard(query)
         self._roster.heal(query)
         if query == ALL_NAMES:
-            self._receive_names(answer, is_orderly=is_orderly)
+            self._receive_names(answer, is_orderly=is_orderly, now=now)
         else:
             self._receive_instances(query, answer, is_orderly=is_orderly, now=now)
         self._announce()
 
-    def _receive_names(self, answer: object, *, is_orderly: bool) -> None:
+    def _receive_names(self, answer: object, *, is_orderly: bool, now: float) -> None:
         found = service_names(answer)
         self._shown[ALL_NAMES] = (min(found).name, None) if found else None
-        if found or is_orderly:
-            self._names = found
+        if found or (is_orderly and self._names_emptied_at is None):
+            self._names, self._names_emptied_at = found, None
+        elif self._names and self._names_emptied_at is None:
+            self._names_emptied_at = now
 
     def _receive_instances(
         self, name: str, answer: object, *, is_orderly: bool, now: float
@@ -93,10 +103,13 @@ class Board:
     def age(self, now: float) -> None:
         """Look at the same answers later. Consul itself deletes what is silent for long."""
         self._roster.age(now)
+        emptied_at = self._names_emptied_at
+        if emptied_at is not None and now - emptied_at >= EMPTY_GRACE_SECONDS:
+            self._names, self._names_emptied_at = frozenset(), None
         self._announce()
 
     def _announce(self) -> None:
-        if self._roster.changes_with_time:
+        if self._roster.changes_with_time or self._names_emptied_at is not None:
             self.ages.set()
         else:
             self.ages.clear()

@@ -212,7 +212,9 @@ class _HTTP(consul.aio.HTTPClient):  # type: ignore[misc]  # the library has no 
         self, settings: ConsulSettings, context: ssl.SSLContext | None, *, connections: int
     ) -> None:
         consul.base.HTTPClient.__init__(self, *_split(settings.address), settings.scheme)
-        connector = aiohttp.TCPConnector(limit=connections, ssl=context or True)
+        # No connection is used twice: aiohttp repeats a GET whose kept connection broke, and a
+        # Consul that came back empty answers an index from before only after the whole wait.
+        connector = aiohttp.TCPConnector(limit=connections, ssl=context or True, force_close=True)
         # Deadlines are ours, per request.
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=aiohttp.ClientTimeout(total=None)

@@ -11,7 +11,7 @@ from typing import Self
 
 from mesh.adapters.consul.board import ALL_NAMES, Board
 from mesh.adapters.consul.client import QUERY_CONNECTIONS, Client, ConsulSettings, Failed
-from mesh.adapters.consul.shapes import check_id, definition, service_ids
+from mesh.adapters.consul.shapes import check_id, definition, node, service_ids
 from mesh.errors import Denied, MeshError
 from mesh.model.catalog import Catalog, Endpoint, Health
 from mesh.ports import Clock, Interest
@@ -161,7 +161,7 @@ class ConsulDiscovery:
                 # A server that starts anew counts anew: what is missing then has not left.
                 is_orderly = failures == 0 and found >= index
                 if board.is_suddenly_empty(query, answer):
-                    is_orderly &= await self._client.may_read(board.rights(query))
+                    is_orderly &= await self._is_believable(board, query)
             except MeshError as error:
                 failures += 1
                 index = 0
@@ -173,6 +173,22 @@ class ConsulDiscovery:
             failures = 0
             index = 0 if found < index else max(found, 1)
             board.receive(query, answer, is_orderly=is_orderly, now=self._clock.monotonic())
+
+    async def _is_believable(self, board: Board, query: str) -> bool:
+        """Whether a sudden empty answer says that the instances left.
+
+        Raises:
+            Denied: it says that our rights were taken away.
+        """
+        if not await self._client.may_read(board.rights(query)):
+            return False
+        witness = board.witness(query)
+        if witness is None:
+            return False
+        # The index alone does not tell: a catalog that is built anew may have overtaken it.
+        ask = partial(self._client.short.catalog.node, witness.name)
+        _, answer = await self._client.ask("query", ask)
+        return node(answer) == witness
 
     async def _query(self, query: str, index: int) -> tuple[int, object]:
         """The answer's index and body, once something is newer than `index`; 0: at once."""

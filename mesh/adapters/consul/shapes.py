@@ -27,13 +27,22 @@ _FORGET_AFTER = "10m"
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
-    """A sidecar's registration. `node` is Consul's name of its host; `is_silent`: the TTL of its
-    check ran out, or its host is gone.
+class Node:
+    """A host as Consul knows it. A catalog that was built anew has it with another `created`
+    (Consul's index at that time) or `id`.
     """
 
+    name: str
+    id: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A sidecar's registration; `is_silent`: the TTL of its check ran out, or its host is gone."""
+
     endpoint: Endpoint
-    node: str
+    node: Node
     is_silent: bool
 
 
@@ -106,7 +115,7 @@ def instance(entry: object) -> Instance | None:
         datacenter=str(node.get("Datacenter")),
         health=health,
     )
-    return Instance(endpoint, str(node.get("Node")), is_silent)
+    return Instance(endpoint, _node(node), is_silent)
 
 
 def instances(answer: object) -> tuple[Instance, ...]:
@@ -122,6 +131,16 @@ def service_names(answer: object) -> frozenset[ServiceName]:
         for tag in map(str, _list(tags))
         if tag.startswith(_TAG)
     )
+
+
+def node(answer: object) -> Node | None:
+    """The node of an answer of `/v1/catalog/node/<name>`; None: it is not in the catalog."""
+    found = _mapping(answer).get("Node")
+    return None if found is None else _node(_mapping(found))
+
+
+def _node(found: Mapping[str, object]) -> Node:
+    return Node(str(found.get("Node")), str(found.get("ID")), str(found.get("CreateIndex")))
 
 
 def service_ids(answer: object) -> frozenset[str]:
