@@ -2,24 +2,19 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from mesh.cli import console
 from mesh.cli.console import GREEN, JSON, RED, YELLOW, paint
 from mesh.cli.plans import changes_json, changes_text
-from mesh.model.identity import ServiceName
-from mesh.model.policy import Address
+from mesh.cli.ready import address_text, upstreams_json
 from mesh.model.revision import Revision
 from mesh.model.status import SidecarState
 from mesh.operations.drafting import Drafted
 from mesh.operations.history import Difference
 from mesh.operations.sidecars import Member
 from mesh.operations.status import Status
-
-if TYPE_CHECKING:
-    from mesh.sidecar.ports import Ready
 
 _STATES = {
     SidecarState.IN_SYNC: GREEN,
@@ -121,56 +116,9 @@ def show_documents(documents: Sequence[bytes], *, as_json: bool) -> None:
         sys.stdout.write("---\n".join(to_yaml(item) for item in documents))
 
 
-def address_text(address: Address | None) -> str | None:
-    """`host:port`, an IPv6 host in brackets."""
-    if address is None:
-        return None
-    host = f"[{address.address}]" if ":" in address.address else address.address
-    return f"{host}:{address.port}"
-
-
 def instant(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def upstream_name(service: ServiceName) -> str:
-    """A TCP service as users name it: `ledger.shop`."""
-    return f"{service.name}.{service.namespace}"
-
-
-def ready_text(ready: "Ready") -> str:
-    """The line of a sidecar that serves."""
-    facts = {
-        "service": ready.service,
-        "id": ready.id,
-        "inbound": address_text(ready.inbound) or "-",
-        "outbound": address_text(ready.outbound),
-        "revision": ready.revision,
-    }
-    return " ".join(["ready", *(f"{name}={value}" for name, value in facts.items())])
-
-
-def ready_json(ready: "Ready") -> str:
-    """The same for programs: one object in one line."""
-    return json.dumps(
-        {
-            "ready": True,
-            "service": ready.service.name,
-            "namespace": ready.service.namespace,
-            "id": ready.id,
-            "inbound": address_text(ready.inbound),
-            "outbound": address_text(ready.outbound),
-            "upstreams": _upstreams(ready.upstreams),
-            "revision": ready.revision,
-        }
-    )
-
-
-def _upstreams(upstreams: Mapping[ServiceName, Address]) -> dict[str, JSON]:
-    return {
-        upstream_name(name): address_text(address) for name, address in sorted(upstreams.items())
-    }
 
 
 def _status_json(status: Status) -> JSON:
@@ -189,7 +137,7 @@ def _member_json(member: Member, head: int) -> JSON:
         "state": member.state(head).value,
         "inbound": address_text(status.inbound),
         "outbound": address_text(status.outbound),
-        "upstreams": _upstreams(status.upstreams),
+        "upstreams": upstreams_json(status.upstreams),
         "certificate": None if expiry is None else {"not_after": instant(expiry)},
         "message": member.message,
         "sockets": status.sockets,

@@ -144,7 +144,7 @@ def _configure_log(context: typer.Context, *, level: str) -> None:
 
 def _announce(ready: "Ready", *, as_json: bool) -> None:
     """The one line on standard output: whoever reads it may call."""
-    from mesh.cli.render import ready_json, ready_text
+    from mesh.cli.ready import ready_json, ready_text
 
     sys.stdout.write((ready_json(ready) if as_json else ready_text(ready)) + "\n")
     sys.stdout.flush()
