@@ -1,10 +1,13 @@
-"""What every `Discovery` promises, on each adapter: the store's own, and a real Consul."""
+"""What every `Discovery` promises, on each adapter: the store's own (over SQLite and a real etcd)
+and a real Consul.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from itertools import count
 
 import pytest
@@ -12,14 +15,15 @@ import pytest
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.consul import ConsulDiscovery, ConsulSettings
 from mesh.adapters.embedded import EmbeddedStore
+from mesh.adapters.etcd import EtcdSettings, EtcdStore
 from mesh.adapters.registered import RegisteredDiscovery
 from mesh.model.catalog import Catalog, Endpoint, Health
 from mesh.model.identity import ServiceName
-from mesh.ports import Discovery, Interest
-from tests.support.servers import consul
+from mesh.ports import Discovery, Interest, Store
+from tests.support.servers import consul, etcd
 
 LONG = timedelta(minutes=1)
-SHORT = timedelta(seconds=1)
+SHORT = timedelta(seconds=1)  # etcd makes two of it
 PATIENCE_SECONDS = 20
 _NUMBERS = count(1)
 
@@ -37,7 +41,13 @@ def consul_server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(params=["registered", "consul"])
+@pytest.fixture(scope="module")
+def etcd_server(tmp_path_factory):
+    with etcd(tmp_path_factory.mktemp("etcd")) as server:
+        yield server
+
+
+@pytest.fixture(params=["embedded", "etcd", "consul"])
 def registry(request, tmp_path):
     clock = SystemClock()
     if request.param == "consul":
@@ -45,12 +55,17 @@ def registry(request, tmp_path):
         settings = ConsulSettings(address=server.endpoint)
         return Registry(lambda: ConsulDiscovery(settings, clock=clock))
 
+    made: Callable[[], Store] = partial(EmbeddedStore, tmp_path / "mesh.db", clock=clock)
+    if request.param == "etcd":
+        server = request.getfixturevalue("etcd_server")
+        # All the processes of a test see the same keys, and no other test's.
+        prefix = f"test-{next(_NUMBERS)}"
+        etcd_settings = EtcdSettings(endpoints=(server.endpoint,), prefix=prefix)
+        made = partial(EtcdStore, etcd_settings, clock=clock)
+
     @asynccontextmanager
     async def connect() -> AsyncIterator[Discovery]:
-        async with (
-            EmbeddedStore(tmp_path / "mesh.db", clock=clock) as store,
-            RegisteredDiscovery(store, clock=clock) as discovery,
-        ):
+        async with made() as store, RegisteredDiscovery(store, clock=clock) as discovery:
             yield discovery
 
     return Registry(connect)
