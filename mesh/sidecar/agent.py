@@ -337,6 +337,8 @@ class Sidecar:
     def _troubles(self) -> list[str]:
         """Why this sidecar runs on old news, if it does."""
         troubles = (
+            self._store.trouble,
+            self._discovery.trouble,
             self._policies.trouble,
             self._catalog.newest.value.stale,
             self._certificates.trouble(self._clock.now()),

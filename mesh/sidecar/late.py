@@ -66,6 +66,11 @@ class _Late(Generic[T]):
         await self._entered.wait()
 
     @property
+    def trouble(self) -> str | None:
+        """Why it could not be entered yet, where that was tried."""
+        return self._outage.reason
+
+    @property
     def _reason(self) -> str:
         return self._outage.reason or f"the {self._what} has not been reached yet"
 

@@ -8,8 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from mesh.errors import Unavailable
+from mesh.errors import Conflict, Unavailable
 from mesh.ports import Issuer, Store
+from mesh.sidecar import agent
 from tests.support.mesh_host import CLOCK, Host, more
 
 SERVICE = """
@@ -133,3 +134,39 @@ spec: {certificates: {lifetime: 10s}}
             ends.append(status.certificate_not_after or ends[0])
         await more(counts, 50)
     assert set(counts) == {"200"}
+
+
+async def test_who_knows_nothing_and_reaches_nobody_gives_up_in_time(host: Host) -> None:
+    dead = host.ports(store=unreachable_store, issuer=unreachable_issuer)
+    patience = timedelta(milliseconds=500)
+    with pytest.raises(Unavailable, match=r"after 0\.5 s: nobody answers"):
+        await agent.run(host.options("web"), dead, print, asyncio.Event(), patience)
+    assert not list(host.state.glob("sidecars/*/envoy.json"))
+
+
+async def test_a_sidecar_that_is_not_ready_yet_can_be_ended(host: Host) -> None:
+    dead = host.ports(store=unreachable_store, issuer=unreachable_issuer)
+    stop = asyncio.Event()
+    stop.set()
+    async with asyncio.timeout(10):
+        await agent.run(host.options("web"), dead, print, stop)
+    assert not list(host.state.glob("sidecars/*/envoy.json"))
+
+
+async def test_one_id_has_one_agent(host: Host) -> None:
+    await host.start("web", id="one")
+    with pytest.raises(Conflict, match='"one" runs already'):
+        await host.start("web", id="one")
+    assert (await host.start("web")).ready.id != "one"
+
+
+async def test_a_damaged_cache_is_a_clean_start(host: Host) -> None:
+    api = await host.start("api", host.apps("api")["api"])
+    web = await host.start("web")
+    await web.stop()
+    for file in web.folder.glob("*.json"):
+        file.write_bytes(file.read_bytes()[:-10])
+    again = await host.start("web")
+    assert (await host.until(again, "api")).status == 200
+    assert again.ready.id == web.ready.id
+    assert (await host.status(api.ready.id)).revision == 1
