@@ -90,7 +90,7 @@ class EnvoyProcess:
         while not self._is_drained:
             born = self._clock.monotonic()
             try:
-                process = process or await self._start(binary)
+                process = process or self._start(binary)
                 await process.wait(self._clock)
                 reason = last_words(self.log)
             except Unavailable as error:
@@ -133,10 +133,10 @@ class EnvoyProcess:
         record = Record.read(self._record_path)
         return record if record is not None and record.process.is_running() else None
 
-    async def _start(self, binary: Path) -> Process:
+    def _start(self, binary: Path) -> Process:
         path = self._folder / "bootstrap.json"
         digest = write_bootstrap(path, self._bootstrap)
-        process = await launch(binary, path, self.log)
+        process = launch(binary, path, self.log)
         Record(process, digest).write(self._record_path)
         _log.info("envoy started", node=self._node, pid=process.pid)
         return process

@@ -150,8 +150,9 @@ async def binary_version(binary: Path) -> str:
     return output.decode(errors="replace").rpartition("version:")[2].strip()
 
 
-async def launch(binary: Path, bootstrap: Path, log: Path) -> Process:
-    """Start an Envoy that does not belong to this process in any way.
+def launch(binary: Path, bootstrap: Path, log: Path) -> Process:
+    """Start an Envoy that does not belong to this process in any way. Blocks for the few
+    milliseconds that the shell takes, so that no cancellation leaves a process without a record.
 
     Raises:
         Unavailable: it could not be started, or ended at once; with its last words.
@@ -162,12 +163,16 @@ async def launch(binary: Path, bootstrap: Path, log: Path) -> Process:
         *(binary, "--config-path", bootstrap, *_OPTIONS),
     )
     # Nothing of the agent's environment (it may hold a token) is Envoy's business.
-    shell = await asyncio.create_subprocess_exec(
-        *command, env={"LOG": str(log)}, stdout=subprocess.PIPE, start_new_session=True, cwd="/"
+    shell = subprocess.run(  # noqa: S603 - no part of it is text of a user
+        command,
+        env={"LOG": str(log)},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        cwd="/",
+        check=False,
     )
-    output, _ = await shell.communicate()
     try:
-        pid = int(output)
+        pid = int(shell.stdout)
     except ValueError:
         raise Unavailable(f'cannot start "{binary}": {last_words(log)}') from None
     started = start_time(pid)

@@ -61,7 +61,7 @@ async def test_a_launched_process_is_watched_to_its_end(
     tmp_path: Path, started: list[Process]
 ) -> None:
     program = _program(tmp_path, "exec sleep 60")
-    process = await launch(program, tmp_path / "b.json", tmp_path / "log")
+    process = launch(program, tmp_path / "b.json", tmp_path / "log")
     started.append(process)
     assert process.is_running()
     async with asyncio.TaskGroup() as tasks:
@@ -75,7 +75,7 @@ async def test_a_launched_process_is_watched_to_its_end(
 async def test_it_gets_its_options_and_none_of_our_environment(tmp_path: Path) -> None:
     program = _program(tmp_path, 'echo "$@"; echo "home=$HOME"; exec sleep 0.01')
     log = tmp_path / "log"
-    process = await launch(program, tmp_path / "b.json", log)
+    process = launch(program, tmp_path / "b.json", log)
     await process.wait(CLOCK)
     options, home = log.read_text().splitlines()
     assert f"--config-path {tmp_path / 'b.json'}" in options
@@ -88,7 +88,7 @@ async def test_it_gets_its_options_and_none_of_our_environment(tmp_path: Path) -
 async def test_a_full_log_is_put_aside(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * (2 << 20))
-    process = await launch(_program(tmp_path, "exec sleep 0.01"), tmp_path / "b.json", log)
+    process = launch(_program(tmp_path, "exec sleep 0.01"), tmp_path / "b.json", log)
     await process.wait(CLOCK)
     assert log.stat().st_size == 0
     assert (tmp_path / "log.1").stat().st_size == 2 << 20
