@@ -169,6 +169,8 @@ class EnvoyProcess:
                     with suppress(Unavailable):
                         info = await self._admin.server_info()
                         break
+                    if not record.process.is_running():
+                        return "it has just ended"  # killed, and dying when it was looked up
                     await self._clock.sleep(_READY_POLL)
         except TimeoutError:
             return _MUTE
