@@ -70,8 +70,10 @@ class Mesh:
         outbound = ("--outbound", "127.0.0.1:0", "--output", "json")
         with log, harness.process(*command, *outbound, **options) as started:
             line = started.stdout.readline() if started.stdout else b""
-            if not line:
-                raise OutsideError(f"no sidecar: {(self.folder / f'{service}.log').read_text()}")
+            if not line.startswith(b'{"ready"'):
+                said = line + (started.stdout.read() if started.stdout else b"")
+                logged = (self.folder / f"{service}.log").read_text()
+                raise OutsideError(f"no sidecar of {service}: {said.decode()}{logged}")
             yield Sidecar(started, json.loads(line), self.folder / "state")
 
 
