@@ -229,12 +229,25 @@ class ConfigurationServer(Protocol):
 
 
 class Issuer(Protocol):
-    """Who signs: the local CA's files, or (later) the CA service."""
+    """Who signs: the local CA's files, or the CA service."""
 
-    async def issue(self, identity: Identity, csr_pem: bytes, lifetime: timedelta) -> bytes:
+    async def issue(
+        self,
+        identity: Identity,
+        csr_pem: bytes,
+        lifetime: timedelta,
+        current: SVID | None = None,
+    ) -> bytes:
         """The certificate chain (PEM, leaf first, no root) for a CSR made by the caller.
 
-        The private key never leaves the caller.
+        The private key never leaves the caller. `current` is what proves that the caller is
+        `identity` already, where it has one. Ask again with the same request after a failure:
+        the answer may have been lost.
+
+        Raises:
+            Unavailable: nobody answers; try again.
+            Denied: the issuer wants another proof; the message and hint say which.
+            CertificateRefused: the request breaks the profile.
         """
         ...
 

@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,7 +21,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mesh.ca import issuance, record, rotation
+from mesh.ca import issuance, record, rotation, server
 from mesh.ca.chain import fingerprint, to_pem
 from mesh.ca.linter import Role
 from mesh.ca.request import new_key_and_csr
@@ -34,7 +34,7 @@ from mesh.errors import (
     OutsideError,
     Unavailable,
 )
-from mesh.model.identity import DEFAULT_TRUST_DOMAIN, Identity, TrustBundle
+from mesh.model.identity import DEFAULT_TRUST_DOMAIN, SVID, Identity, TrustBundle
 from mesh.ports import Clock
 
 __all__ = [
@@ -100,8 +100,16 @@ class LocalIssuer:
         self._trust_domain = trust_domain
         self._cached: tuple[tuple[int, int, int], State] | None = None
 
-    async def issue(self, identity: Identity, csr_pem: bytes, lifetime: timedelta) -> bytes:
+    async def issue(
+        self,
+        identity: Identity,
+        csr_pem: bytes,
+        lifetime: timedelta,
+        current: SVID | None = None,
+    ) -> bytes:
         """The certificate chain (PEM, leaf first, no root) for a CSR made by the caller.
+
+        Whoever can read the files may have any certificate: `current` proves nothing here.
 
         Raises:
             CertificateRefused: the request or the lifetime breaks the profile.
@@ -118,6 +126,23 @@ class LocalIssuer:
             serial=x509.random_serial_number(),
             now=self._clock.now(),
             lifetime=lifetime,
+        )
+        return to_pem(leaf, state.intermediate.certificate)
+
+    async def issue_server(self, names: Sequence[str], csr_pem: bytes) -> bytes:
+        """The chain (PEM, leaf first, no root) for the authority's own server, which is reached
+        by these names; it lives for `server.SERVER_LIFETIME`.
+
+        Raises:
+            CertificateRefused: a name is none, or the request breaks the profile.
+        """
+        state = await self._current(timedelta())
+        leaf = server.issue_server(
+            names,
+            csr_pem,
+            state.intermediate,
+            serial=x509.random_serial_number(),
+            now=self._clock.now(),
         )
         return to_pem(leaf, state.intermediate.certificate)
 

@@ -11,10 +11,11 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mesh.ca.linter import ROOT_PATH_LENGTH, Candidate, Role, lint
-from mesh.ca.spiffe import MalformedID, parse_identity, parse_trust_domain
+from mesh.ca import parts
+from mesh.ca.linter import ROOT_PATH_LENGTH, RULES, Candidate, Role, Rule, lint
+from mesh.ca.spiffe import MalformedID, parse_identity
 from mesh.errors import CertificateRefused
 from mesh.model.identity import Identity
 
@@ -43,10 +44,11 @@ class Authority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A certificate as it would be, signed by the draft key only."""
+    """A certificate as it would be, signed by the draft key only, and the rules it shall keep."""
 
     builder: x509.CertificateBuilder
     candidate: Candidate
+    rules: tuple[Rule, ...] = RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,24 +146,24 @@ def prepare_leaf(
         raise CertificateRefused(
             f'lifetime "{lifetime}" is not between {MIN_LEAF_LIFETIME} and {MAX_LEAF_LIFETIME}'
         )
-    start, end = _within(issuer, now - BACKDATE, now + lifetime)
+    start, end = parts.within(issuer, now - BACKDATE, now + lifetime)
     builder = (
-        _builder(public_key, issuer.subject, serial=serial)
+        parts.start(public_key, issuer.subject, serial=serial)
         .subject_name(x509.Name([]))
         .not_valid_before(start)
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signing=False), critical=True)
+        .add_extension(parts.key_usage(signing=False), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage(
                 [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
             ),
             critical=False,
         )
-        .add_extension(_names(identity.uri), critical=True)
-        .add_extension(_authority_key(issuer), critical=False)
+        .add_extension(parts.uri_name(identity.uri), critical=True)
+        .add_extension(parts.authority_key(issuer), critical=False)
     )
-    return _draft(builder, role=Role.LEAF, issuer=issuer, name=identity.uri, now=now)
+    return draft_of(builder, role=Role.LEAF, issuer=issuer, name=identity.uri, now=now)
 
 
 def prepare_root(
@@ -177,17 +179,17 @@ def prepare_root(
     Raises:
         CertificateRefused: the trust domain's name is not allowed.
     """
-    name = _ca_name(Role.ROOT, serial)
-    builder = _ca_builder(
+    name = parts.signer_name(Role.ROOT, serial)
+    builder = parts.signer(
         trust_domain,
-        _builder(public_key, name, serial=serial)
+        parts.start(public_key, name, serial=serial)
         .subject_name(name)
-        .not_valid_before(_second(now - CA_BACKDATE))
-        .not_valid_after(_second(now + lifetime)),
+        .not_valid_before(parts.whole_second(now - CA_BACKDATE))
+        .not_valid_after(parts.whole_second(now + lifetime)),
         public_key,
         path_length=ROOT_PATH_LENGTH,
     )
-    return _draft(builder, role=Role.ROOT, issuer=None, name=f"spiffe://{trust_domain}", now=now)
+    return draft_of(builder, role=Role.ROOT, issuer=None, name=f"spiffe://{trust_domain}", now=now)
 
 
 def prepare_intermediate(
@@ -204,19 +206,19 @@ def prepare_intermediate(
     Raises:
         CertificateRefused: the trust domain's name is not allowed.
     """
-    start, end = _within(issuer, now - CA_BACKDATE, now + lifetime)
-    builder = _ca_builder(
+    start, end = parts.within(issuer, now - CA_BACKDATE, now + lifetime)
+    builder = parts.signer(
         trust_domain,
-        _builder(public_key, issuer.subject, serial=serial)
-        .subject_name(_ca_name(Role.INTERMEDIATE, serial))
+        parts.start(public_key, issuer.subject, serial=serial)
+        .subject_name(parts.signer_name(Role.INTERMEDIATE, serial))
         .not_valid_before(start)
         .not_valid_after(end)
-        .add_extension(_authority_key(issuer), critical=False),
+        .add_extension(parts.authority_key(issuer), critical=False),
         public_key,
         path_length=0,
     )
     name = f"spiffe://{trust_domain}"
-    return _draft(builder, role=Role.INTERMEDIATE, issuer=issuer, name=name, now=now)
+    return draft_of(builder, role=Role.INTERMEDIATE, issuer=issuer, name=name, now=now)
 
 
 # --- lint and sign --------------------------------------------------------------------------
@@ -228,7 +230,7 @@ def check(draft: Draft) -> Linted:
     Raises:
         CertificateRefused: a rule is broken; the message has every finding with its section.
     """
-    findings = lint(draft.candidate)
+    findings = lint(draft.candidate, draft.rules)
     if findings:
         raise CertificateRefused("; ".join(str(finding) for finding in findings))
     return Linted(draft)
@@ -277,17 +279,20 @@ def issue_leaf(
     return sign(check(draft), authority.private_key)
 
 
-# --- parts ----------------------------------------------------------------------------------
-
-
-def _draft(
+def draft_of(
     builder: x509.CertificateBuilder,
     *,
     role: Role,
     issuer: x509.Certificate | None,
     name: str,
     now: datetime,
+    rules: tuple[Rule, ...] = RULES,
 ) -> Draft:
+    """The draft of what `builder` would make; `issuer` None is "itself", a root.
+
+    Raises:
+        CertificateRefused: X.509 forbids something in it.
+    """
     try:
         certificate = builder.sign(_DRAFT_KEY, _HASH, ecdsa_deterministic=True)
     except ValueError as error:
@@ -299,88 +304,4 @@ def _draft(
         name=name,
         now=now,
     )
-    return Draft(builder=builder, candidate=candidate)
-
-
-def _builder(
-    public_key: ec.EllipticCurvePublicKey, issuer: x509.Name, *, serial: int
-) -> x509.CertificateBuilder:
-    try:
-        return (
-            x509.CertificateBuilder()
-            .public_key(public_key)
-            .issuer_name(issuer)
-            .serial_number(serial)
-        )
-    except ValueError as error:
-        raise CertificateRefused(f"certificate cannot be made: {error}") from error
-
-
-def _ca_builder(
-    trust_domain: str,
-    builder: x509.CertificateBuilder,
-    public_key: ec.EllipticCurvePublicKey,
-    *,
-    path_length: int,
-) -> x509.CertificateBuilder:
-    try:
-        parse_trust_domain(trust_domain)
-    except MalformedID as error:
-        raise CertificateRefused(str(error)) from error
-    return (
-        builder.add_extension(
-            x509.BasicConstraints(ca=True, path_length=path_length), critical=True
-        )
-        .add_extension(_key_usage(signing=True), critical=True)
-        .add_extension(_names(f"spiffe://{trust_domain}"), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-    )
-
-
-def _ca_name(role: Role, serial: int) -> x509.Name:
-    """A name of its own for each signing certificate: verifiers find issuers by name."""
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "mesh"),
-            x509.NameAttribute(NameOID.COMMON_NAME, f"mesh {role} {serial:040x}"),
-        ]
-    )
-
-
-def _names(uri: str) -> x509.SubjectAlternativeName:
-    return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
-
-
-def _authority_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own.value)
-
-
-def _key_usage(*, signing: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signing,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signing,
-        crl_sign=signing,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _within(issuer: x509.Certificate, start: datetime, end: datetime) -> tuple[datetime, datetime]:
-    """The part of a period in which the issuer is valid too."""
-    start = max(_second(start), issuer.not_valid_before_utc)
-    end = min(_second(end), issuer.not_valid_after_utc)
-    if start >= end:
-        raise CertificateRefused(
-            f"the issuer is not valid then: it ends {issuer.not_valid_after_utc.isoformat()}"
-        )
-    return start, end
-
-
-def _second(moment: datetime) -> datetime:
-    """X.509 times have whole seconds (RFC 5280 section 4.1.2.5)."""
-    return moment.replace(microsecond=0)
+    return Draft(builder=builder, candidate=candidate, rules=rules)

@@ -37,11 +37,15 @@ class Role(StrEnum):
     ROOT = "root"
     INTERMEDIATE = "intermediate"
     LEAF = "leaf"
+    SERVER = "server"
 
 
 _CA_ROLES = frozenset({Role.ROOT, Role.INTERMEDIATE})
 _EVERY_ROLE = frozenset(Role)
 _LEAF_ROLE = frozenset({Role.LEAF})
+# The authority's own server is no SVID: `mesh.ca.server` has the rules for its names.
+_SVID_ROLES = _CA_ROLES | _LEAF_ROLE
+_END_ROLES = frozenset({Role.LEAF, Role.SERVER})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,7 +63,7 @@ class Finding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """What is linted, beside what: a root is its own `issuer`; `name` is the SPIFFE ID that the
-    certificate shall carry.
+    certificate shall carry, a server's names joined by commas.
     """
 
     certificate: x509.Certificate
@@ -83,19 +87,19 @@ class Rule:
     broken: Callable[[Candidate], str | None]
 
 
-def lint(candidate: Candidate) -> tuple[Finding, ...]:
-    """Every rule that the certificate breaks; empty: it may be signed. Signatures are not
-    looked at: see `chain.verify`.
+def lint(candidate: Candidate, rules: tuple[Rule, ...] | None = None) -> tuple[Finding, ...]:
+    """Every one of `rules` (`RULES`) that the certificate breaks; empty: it may be signed.
+    Signatures are not looked at: see `chain.verify`.
     """
     try:
         _ = candidate.certificate.extensions
     except (ValueError, x509.DuplicateExtension) as error:
         return (Finding("readable-extensions", "RFC 5280 section 4.2", str(error)),)
-    return tuple(_findings(candidate))
+    return tuple(_findings(candidate, RULES if rules is None else rules))
 
 
-def _findings(candidate: Candidate) -> Iterator[Finding]:
-    for rule in RULES:
+def _findings(candidate: Candidate, rules: tuple[Rule, ...]) -> Iterator[Finding]:
+    for rule in rules:
         if candidate.role not in rule.roles:
             continue
         message = rule.broken(candidate)
@@ -361,16 +365,16 @@ RULES: tuple[Rule, ...] = (
     Rule("within-issuer", "RFC 5280 section 6.1.3", _EVERY_ROLE, _within_issuer),
     Rule("known-extensions", "RFC 5280 section 4.2", _EVERY_ROLE, _known_extensions),
     Rule("key-usage-critical", "X509-SVID section 4.3", _EVERY_ROLE, _key_usage_critical),
-    Rule("one-uri", "X509-SVID section 2", _EVERY_ROLE, _one_uri),
-    Rule("only-uris", "X509-SVID section 2, mesh profile", _EVERY_ROLE, _only_uris),
-    Rule("spiffe-id", "SPIFFE-ID section 2", _EVERY_ROLE, _spiffe_id),
-    Rule("expected-name", "X509-SVID section 5.2", _EVERY_ROLE, _expected_name),
-    Rule("leaf-constraints", "X509-SVID section 4.1", _LEAF_ROLE, _leaf_constraints),
-    Rule("leaf-key-usage", "X509-SVID section 4.3", _LEAF_ROLE, _leaf_key_usage),
+    Rule("one-uri", "X509-SVID section 2", _SVID_ROLES, _one_uri),
+    Rule("only-uris", "X509-SVID section 2, mesh profile", _SVID_ROLES, _only_uris),
+    Rule("spiffe-id", "SPIFFE-ID section 2", _SVID_ROLES, _spiffe_id),
+    Rule("expected-name", "X509-SVID section 5.2", _SVID_ROLES, _expected_name),
+    Rule("leaf-constraints", "X509-SVID section 4.1", _END_ROLES, _leaf_constraints),
+    Rule("leaf-key-usage", "X509-SVID section 4.3", _END_ROLES, _leaf_key_usage),
     Rule("leaf-extended-key-usage", "X509-SVID section 4.4", _LEAF_ROLE, _extended_key_usage),
     Rule("leaf-path", "X509-SVID section 3.1", _LEAF_ROLE, _leaf_path),
-    Rule("critical-name", "RFC 5280 section 4.1.2.6", _LEAF_ROLE, _critical_name),
-    Rule("empty-subject", "X509-SVID section 3.1, mesh profile", _LEAF_ROLE, _empty_subject),
+    Rule("critical-name", "RFC 5280 section 4.1.2.6", _END_ROLES, _critical_name),
+    Rule("empty-subject", "X509-SVID section 3.1, mesh profile", _END_ROLES, _empty_subject),
     Rule("ca-constraints", "RFC 5280 section 4.2.1.9", _CA_ROLES, _ca_constraints),
     Rule("ca-key-usage", "X509-SVID section 4.3", _CA_ROLES, _ca_key_usage),
     Rule("ca-name", "X509-SVID section 3.2", _CA_ROLES, _ca_name),

@@ -32,10 +32,10 @@ def init(
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Make the certificate authority and publish its root; the first sidecar would do it, too."""
+    from mesh.ca.bundle import write_bundle
     from mesh.cli.wiring import with_store
     from mesh.operations.trust import publish
     from mesh.planning.record import serialize
-    from mesh.sidecar.remembered import write_bundle
 
     found = _with_issuer(context, lambda issuer: issuer.init(), trust_domain)
     bundle = _with_issuer(context, lambda issuer: issuer.bundle())

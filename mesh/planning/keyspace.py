@@ -9,6 +9,12 @@ instances/<ns>/<service>/<id>/alive    under its lease; gone: silent, not deregi
 sidecars/<id>/status               what a sidecar reports
 sidecars/<id>/alive                under its lease
 trust/bundle                       the trust domain and its roots
+ca/status                          the certificate authority's service, as it says itself
+ca/alive                           under its lease
+tokens/<sha256>                    a join token's limits, by the token's digest
+sync/<source>/status               what the sync of a git source reports
+sync/<source>/leader               under its lease: the one sync that works
+sync/<source>/nudge                written by who knows of a new commit and does not lead
 collection                         written with every batch that the garbage collection deletes
 """
 
@@ -16,16 +22,22 @@ from mesh.model.identity import ServiceName
 
 HEAD = "head"
 TRUST_BUNDLE = "trust/bundle"
+CA_STATUS = "ca/status"
+CA_ALIVE = "ca/alive"
 COLLECTION = "collection"
 REVISIONS = "revisions/"
 CHUNKS = "chunks/"
 OBJECTS = "objects/"
 INSTANCES = "instances/"
 SIDECARS = "sidecars/"
+SYNC = "sync/"
+TOKENS = "tokens/"
 
 RECORD = "record"
 STATUS = "status"
 ALIVE = "alive"
+LEADER = "leader"
+NUDGE = "nudge"
 
 
 def revision(number: int) -> str:
@@ -62,6 +74,16 @@ def parse_instance(key: str) -> tuple[ServiceName, str, str] | None:
             return None
 
 
+def token(digest: str) -> str:
+    """The key of a join token's record."""
+    return TOKENS + digest
+
+
 def sidecar(id: str, part: str) -> str:
     """The key of a sidecar's `STATUS` or `ALIVE`."""
     return f"{SIDECARS}{id}/{part}"
+
+
+def sync(source: str, part: str) -> str:
+    """The key of a git source's `STATUS`, `LEADER` or `NUDGE`; its name may contain slashes."""
+    return f"{SYNC}{source}/{part}"

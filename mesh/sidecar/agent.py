@@ -117,7 +117,9 @@ class Sidecar:
         self._catalog = CatalogSource(self._discovery, clock)
         issuer = MeshIssuer(ports.issuer, self._policies.newest)
         remembered = place.remembered
-        self._trust = TrustSource(self._store, issuer, clock, remembered.bundle)
+        self._trust = TrustSource(
+            self._store, None if ports.is_trust_published else issuer, clock, remembered.bundle
+        )
         self._certificates = CertificateKeeper(
             issuer, clock, service, self._policies.newest, remembered.svid
         )

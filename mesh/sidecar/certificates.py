@@ -32,9 +32,15 @@ class MeshIssuer:
         self._scope = scope
         self._made: dict[str, Issuer] = {}
 
-    async def issue(self, identity: Identity, csr_pem: bytes, lifetime: timedelta) -> bytes:
+    async def issue(
+        self,
+        identity: Identity,
+        csr_pem: bytes,
+        lifetime: timedelta,
+        current: SVID | None = None,
+    ) -> bytes:
         """As `Issuer.issue`."""
-        return await self._of(identity.trust_domain).issue(identity, csr_pem, lifetime)
+        return await self._of(identity.trust_domain).issue(identity, csr_pem, lifetime, current)
 
     async def bundle(self) -> TrustBundle:
         """As `Issuer.bundle`; waits for the mesh's first revision."""
@@ -71,6 +77,7 @@ class CertificateKeeper:
         self._asked: timedelta | None = None
         self._jitter = random.random()  # noqa: S311 - spreads renewals, guards nothing
         self._outage = Outage("certificate authority")
+        self._request: tuple[Identity, bytes, bytes] | None = None
         self.newest: Latest[SVID | None] = Latest(remembered)
 
     def trouble(self, now: datetime) -> str | None:
@@ -82,7 +89,8 @@ class CertificateKeeper:
             left = svid.not_after - now
             if left > (svid.not_after - svid.not_before) / 5:
                 return None
-        return f"no certificate: {reason}"
+        remedy = f" ({self._outage.hint})" if self._outage.hint else ""
+        return f"no certificate: {reason}{remedy}"
 
     async def run(self) -> None:
         """Keep it until cancelled."""
@@ -114,11 +122,22 @@ class CertificateKeeper:
     async def _renew(self) -> None:
         scope = self._scope.value or Scope()
         identity, lifetime = self._identity(scope.mesh), scope.mesh.certificate_lifetime
-        key_pem, csr_pem = request.new_key_and_csr(identity)
-        chain_pem = await self._issuer.issue(identity, csr_pem, lifetime)
+        key_pem, csr_pem = self._request_for(identity)
+        held = self.newest.value
+        current = held if held is not None and held.identity == identity else None
+        chain_pem = await self._issuer.issue(identity, csr_pem, lifetime, current)
         bundle = await self._issuer.bundle()
         svid = chain.read_svid(identity, chain_pem, key_pem, bundle, self._clock.now())
         self._asked = lifetime
         self._jitter = random.random()  # noqa: S311 - spreads renewals, guards nothing
+        self._request = None
         self.newest.set(svid)
         _log.info("got a certificate", identity=identity.uri, not_after=svid.not_after.isoformat())
+
+    def _request_for(self, identity: Identity) -> tuple[bytes, bytes]:
+        """The key and its request; the same ones until an answer came through, so that an answer
+        that was lost costs no join token.
+        """
+        if self._request is None or self._request[0] != identity:
+            self._request = (identity, *request.new_key_and_csr(identity))
+        return self._request[1:]

@@ -17,6 +17,7 @@ class SidecarPorts:
     `store` and `discovery` are made anew for each try to enter them; `discovery` is given a
     store that needs no entering. `issuer` is made for a trust domain, the configuration server
     for its Unix socket, the data plane for its private folder and Envoy's bootstrap.
+    `is_trust_published`: the authority publishes its roots in the store itself.
     """
 
     clock: Clock
@@ -25,6 +26,7 @@ class SidecarPorts:
     issuer: Callable[[str], Issuer]
     configuration_server: Callable[[Path], ConfigurationServer]
     data_plane: Callable[[Path, Mapping[str, Any]], DataPlane]
+    is_trust_published: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from mesh.ca.bundle import read_bundle, write_bundle
 from mesh.documents import codec
 from mesh.model.catalog import Catalog, Endpoint, Health
 from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
@@ -107,16 +108,6 @@ def read_certificate(content: JSON) -> tuple[SVID | None, TrustBundle | None]:
         not_after=datetime.fromisoformat(item["not_after"]),
     )
     return svid, bundle and read_bundle(bundle)
-
-
-def write_bundle(bundle: TrustBundle) -> JSON:
-    """A trust bundle as it lies in the store and on disk."""
-    return {"trust_domain": bundle.trust_domain, "roots": bundle.roots_pem.decode()}
-
-
-def read_bundle(content: JSON) -> TrustBundle:
-    """The inverse of `write_bundle`."""
-    return TrustBundle(content["trust_domain"], content["roots"].encode())
 
 
 def _endpoint(endpoint: Endpoint) -> JSON:

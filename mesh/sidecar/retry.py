@@ -43,23 +43,30 @@ class Outage:
     def __init__(self, what: str) -> None:
         self._what = what
         self._reason: str | None = None
+        self._hint = ""
 
     @property
     def reason(self) -> str | None:
         """Why it is out, while it is."""
         return self._reason
 
-    def failed(self, reason: str) -> None:
-        """Note a failure; the first is logged."""
-        if self._reason is None:
-            _log.warning("out of reach, trying on", what=self._what, reason=reason)
-        self._reason = reason
+    @property
+    def hint(self) -> str:
+        """What to do about it, where that is known."""
+        return self._hint
+
+    def failed(self, reason: str, hint: str = "") -> None:
+        """Note a failure; the first is logged, and one that asks for something else to be done."""
+        if self._reason is None or hint != self._hint:
+            remedy = {"hint": hint} if hint else {}
+            _log.warning("out of reach, trying on", what=self._what, reason=reason, **remedy)
+        self._reason, self._hint = reason, hint
 
     def recovered(self) -> None:
         """Note a success; the first after a failure is logged."""
         if self._reason is not None:
             _log.info("in reach again", what=self._what)
-        self._reason = None
+        self._reason, self._hint = None, ""
 
 
 async def until_done(clock: Clock, outage: Outage, attempt: Callable[[], Awaitable[T]]) -> T:
@@ -69,7 +76,7 @@ async def until_done(clock: Clock, outage: Outage, attempt: Callable[[], Awaitab
         try:
             result = await attempt()
         except MeshError as error:
-            outage.failed(error.message)
+            outage.failed(error.message, error.hint)
             await clock.sleep(backoff.next())
         else:
             outage.recovered()

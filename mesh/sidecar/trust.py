@@ -2,41 +2,43 @@
 
 A sidecar adds the roots of its issuer that the store lacks, and takes out those that it saw its
 issuer retire. Roots of other issuers stay, so that hosts with authorities of their own trust one
-another.
+another. Where the authority is a service, it publishes itself and a sidecar only follows.
 """
 
 import asyncio
 import json
-import re
-from collections.abc import Collection
 from datetime import timedelta
 
 import structlog
 
+from mesh.ca.bundle import read_bundle, roots, union, write_bundle
 from mesh.errors import Conflict, MeshError
 from mesh.latest import Latest
 from mesh.model.identity import TrustBundle
 from mesh.planning import keyspace, record
 from mesh.ports import Clock, Issuer, Put, Store, Transaction
-from mesh.sidecar.remembered import read_bundle, write_bundle
 from mesh.sidecar.retry import Outage, until_done
 from mesh.sidecar.waiting import closing, set_within
 
 # How soon a root that the operator added at the issuer reaches the others.
 _LOOK = timedelta(seconds=10)
 
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _log = structlog.get_logger(__name__)
 
 
 class TrustSource:
     """The bundle to verify peers with, in `newest`: the store's, and our issuer's roots.
 
-    Where the store is out of reach, the last known; None until one is known.
+    Where the store is out of reach, the last known; None until one is known. Without an `issuer`
+    the store's alone counts: the authority publishes it.
     """
 
     def __init__(
-        self, store: Store, issuer: Issuer, clock: Clock, remembered: TrustBundle | None = None
+        self,
+        store: Store,
+        issuer: Issuer | None,
+        clock: Clock,
+        remembered: TrustBundle | None = None,
     ) -> None:
         self._store = store
         self._issuer = issuer
@@ -53,7 +55,8 @@ class TrustSource:
         self._wake.set()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch())
-            tasks.create_task(self._merge())
+            if self._issuer is not None:
+                tasks.create_task(self._merge(self._issuer))
 
     async def _watch(self) -> None:
         async with closing(self._store.watch(keyspace.TRUST_BUNDLE)) as states:
@@ -63,13 +66,15 @@ class TrustSource:
                 entry = watched.entries.get(keyspace.TRUST_BUNDLE)
                 self._version = entry.version if entry else 0
                 self._published = read_bundle(json.loads(entry.value)) if entry else None
+                if self._issuer is None and self._published is not None:
+                    self.newest.set(self._published)
                 self._wake.set()
 
-    async def _merge(self) -> None:
+    async def _merge(self, issuer: Issuer) -> None:
         outage = Outage("certificate authority")
         while True:
             # The issuer is asked again whenever the store changed: it may have dropped a root too.
-            issued = await until_done(self._clock, outage, self._issuer.bundle)
+            issued = await until_done(self._clock, outage, issuer.bundle)
             self._note(issued)
             merged = union(issued, self._published, self._retired)
             self.newest.set(merged)
@@ -79,8 +84,8 @@ class TrustSource:
             self._wake.clear()
 
     def _note(self, issued: TrustBundle) -> None:
-        before = _roots(self._issued) if self._issued else frozenset()
-        self._retired = (self._retired | before) - _roots(issued)
+        before = roots(self._issued) if self._issued else frozenset()
+        self._retired = (self._retired | before) - roots(issued)
         self._issued = issued
 
     async def _publish(self, bundle: TrustBundle, version: int) -> None:
@@ -94,23 +99,3 @@ class TrustSource:
             _log.warning("the trust bundle was not published", reason=error.message)
         else:
             _log.info("published the trust bundle", trust_domain=bundle.trust_domain)
-
-
-def union(
-    issued: TrustBundle, published: TrustBundle | None, retired: Collection[bytes] = ()
-) -> TrustBundle:
-    """Both bundles' roots, each once, the published first, without those in `retired`; the
-    issuer's alone where the published bundle is of another trust domain.
-    """
-    if published is None or published.trust_domain != issued.trust_domain:
-        return issued
-    known = _PEM.findall(published.roots_pem)
-    merged = [root for root in dict.fromkeys(known) if root not in retired]
-    merged += [root for root in _PEM.findall(issued.roots_pem) if root not in merged]
-    if merged == known:
-        return published
-    return TrustBundle(issued.trust_domain, b"".join(root + b"\n" for root in merged))
-
-
-def _roots(bundle: TrustBundle) -> frozenset[bytes]:
-    return frozenset(_PEM.findall(bundle.roots_pem))

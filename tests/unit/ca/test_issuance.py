@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mesh.ca import issuance
+from mesh.ca import issuance, parts
 from mesh.ca.issuance import (
     BACKDATE,
     INTERMEDIATE_LIFETIME,
@@ -53,7 +53,7 @@ def test_a_leaf_is_an_x509_svid():
     assert names.critical
     assert leaf.subject == x509.Name([])
     assert usage.critical
-    assert usage.value == issuance._key_usage(signing=False)
+    assert usage.value == parts.key_usage(signing=False)
     assert constraints.critical
     assert not constraints.value.ca
     assert set(purposes.value) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}

@@ -3,13 +3,13 @@ import json
 from pathlib import Path
 
 from mesh.adapters.issuer import LocalIssuer
+from mesh.ca.bundle import read_bundle, union
 from mesh.errors import Unavailable
 from mesh.model.identity import TrustBundle
 from mesh.planning import keyspace
 from mesh.ports import Store
 from mesh.sidecar.late import LateStore
-from mesh.sidecar.remembered import read_bundle
-from mesh.sidecar.trust import TrustSource, union
+from mesh.sidecar.trust import TrustSource
 from tests.support.revisions import CLOCK, Commits, once
 
 
