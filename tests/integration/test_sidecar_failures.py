@@ -127,7 +127,7 @@ spec: {certificates: {lifetime: 10s}}
         assert first is not None
         assert first - CLOCK.now() < timedelta(seconds=11)
         ends = [first]
-        for id in (api.ready.id, web.ready.id, api.ready.id):
+        for id in (api.ready.id, web.ready.id):
             status = await host.status(
                 id, lambda s: (s.certificate_not_after or ends[0]) > ends[-1]
             )
