@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test check format servers bench golden clean
+.PHONY: help setup demo test check format servers images bench golden clean
 
 help:               ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ demo: setup         ## Show the mesh at work: a shop of three services on this m
 
 servers: setup      ## Put real etcd and Consul into .tools/bin (no root needed)
 	@$(BIN)/python tools/servers.py
+
+images: setup       ## The Docker images of the container tests and the Compose demo, from nothing
+	@$(BIN)/python -m tools.images
 
 test: setup         ## Every test, with the real Envoy, etcd and Consul
 	@$(BIN)/python tools/servers.py || { test "$$CI" != true || exit 1; }

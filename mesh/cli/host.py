@@ -13,6 +13,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(epilog="Example: mesh init policies && mesh validate policies")(init)
     app.command(epilog="Example: mesh doctor --output json")(doctor)
+    app.command(epilog="Example: mesh health --output json")(health)
     app.command(epilog="Example: mesh demo --once")(demo)
 
 
@@ -49,6 +50,40 @@ def doctor(context: typer.Context, *, output: OutputOption = Output.TEXT) -> Non
     show(findings, as_json=output is Output.JSON)
     if any(finding.is_error for finding in findings):
         raise typer.Exit(3)
+
+
+def health(
+    context: typer.Context,
+    *,
+    id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="This sidecar; else all of the host.")
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Say whether the sidecars of this host serve; 3 where one does not, or there is none.
+
+    A sidecar serves while its Envoy does, its agent alive or not. A container's health check
+    asks the same by `python3 -m mesh.cli.health`, which starts ten times faster.
+    """
+    from mesh.cli.health import OUTSIDE, examine, is_healthy, line
+    from mesh.cli.wiring import settings_of
+
+    state = settings_of(context).state
+    found = examine(state, id)
+    if output is Output.JSON:
+        console.say_json(
+            {
+                "healthy": is_healthy(found),
+                "sidecars": [
+                    {"id": one.id, "serving": one.is_serving, "reason": one.reason} for one in found
+                ],
+            }
+        )
+    else:
+        for words in [line(one) for one in found] or [f"no sidecar runs below {state}"]:
+            console.say(words)
+    if not is_healthy(found):
+        raise typer.Exit(OUTSIDE)
 
 
 def demo(

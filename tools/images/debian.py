@@ -1,0 +1,131 @@
+"""Debian's own parts of the images: the base system, and programs out of packages.
+
+The mirror is never written down: it is the one that the machine's apt is configured with.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tools.servers import (
+    APT,
+    TOOLS,
+    Failure,
+    Source,
+    machine_source,
+    os_release,
+    run,
+    write_configuration,
+)
+
+# Bookworm, for its Python is 3.11, as in the official slim image that the Dockerfile names.
+SUITE = "bookworm"
+BASE_PACKAGES = (
+    "python3",
+    "python3-venv",
+    "ca-certificates",
+    "git",  # for `mesh sync`
+    "openssh-client",
+)
+# What a container never reads.
+LEFT_OUT = ("man", "doc", "locale", "info")
+COMPOSE = TOOLS / "docker"
+_PLUGINS = "usr/libexec/docker/cli-plugins"
+
+
+def require_debian() -> None:
+    """Raise a Failure where this machine has no Debian mirror to take packages from."""
+    if shutil.which("apt-get") is None or os_release().get("ID") != "debian":
+        raise Failure(
+            "the images are made of Debian's packages, and this machine has no Debian mirror\n"
+            "with an image registry: docker build -t mesh:dev --build-arg GIT=1 .; name the others "
+            "by MESH_ETCD_IMAGE, MESH_CONSUL_IMAGE, MESH_PROMETHEUS_IMAGE"
+        )
+
+
+def bootstrapper() -> str:
+    """mmdebstrap, installed if need be, which takes root."""
+    if found := shutil.which("mmdebstrap"):
+        return found
+    if os.geteuid() != 0:
+        raise Failure("mmdebstrap is not installed\nas root: apt-get install mmdebstrap")
+    command = ("apt-get", "install", "-qq", "--yes", "--no-install-recommends", "mmdebstrap")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        run(*command, env=environment)
+    except Failure:  # lists that were never fetched, or are old
+        run("apt-get", "-qq", "update", env=environment)
+        run(*command, env=environment)
+    return "mmdebstrap"
+
+
+def base_recipe() -> str:
+    """Everything that decides what the base image is."""
+    return " ".join((SUITE, *BASE_PACKAGES, *LEFT_OUT))
+
+
+def make_base(image: str, label: str) -> None:
+    """Debian's minimal system with Python and git, imported into the engine as `image`."""
+    source = machine_source(os_release().get("VERSION_CODENAME", ""))
+    command = [
+        *(bootstrapper(), "--quiet", "--format=tar", "--variant=apt"),
+        f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
+        "--aptopt=Apt::Install-Recommends false",
+        *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in LEFT_OUT),
+        f"--include={','.join(BASE_PACKAGES)}",
+        # The mirror is this machine's business: the image names none.
+        "--customize-hook=rm -rf $1/var/lib/apt/lists/* $1/var/cache/* $1/var/log/* "
+        "$1/etc/apt/sources.list $1/etc/apt/sources.list.d/*",
+        *(SUITE, "-", *_lines(source)),
+    ]
+    log = TOOLS / "base.log"
+    with log.open("wb") as errors:
+        system = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors)
+        done = subprocess.run(
+            [
+                *("docker", "import", "--change", f"LABEL {label}"),
+                *("--change", "ENV LANG=C.UTF-8", "--change", 'CMD ["python3"]', "-", image),
+            ],
+            stdin=system.stdout,
+            capture_output=True,
+            text=True,
+        )
+        code = system.wait()
+    if code or done.returncode:
+        tail = log.read_text(errors="replace").strip().splitlines()[-5:]
+        # What was imported of a system that broke off is no image.
+        subprocess.run(["docker", "rmi", image], capture_output=True)
+        raise Failure(f"the base image failed\n{done.stderr.strip()}\n" + "\n".join(tail))
+
+
+def _lines(source: Source) -> list[str]:
+    """The source lines of the base system: the release and its security updates."""
+    option = f"[signed-by={source.signed_by}] " if source.signed_by else ""
+    lines = [f"deb {option}{source.uri} {SUITE} main"]
+    try:
+        security = machine_source(f"{SUITE}-security")
+    except Failure:
+        return lines  # a machine without security updates gives none to its images
+    return [*lines, f"deb {option}{security.uri} {SUITE}-security main"]
+
+
+def fetch_compose() -> Path:
+    """`docker compose` (version 2) as a plugin below a folder for DOCKER_CONFIG."""
+    plugin = COMPOSE / "cli-plugins" / "docker-compose"
+    if os.access(plugin, os.X_OK):
+        return COMPOSE
+    source = machine_source(os_release().get("VERSION_CODENAME", ""))
+    configuration = write_configuration(source, ["trixie"], "main")
+    environment = {**os.environ, "APT_CONFIG": str(configuration), "LC_ALL": "C"}
+    run("apt-get", "-q", "update", env=environment)
+    folder = APT / "compose"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    run("apt-get", "-q", "download", "docker-compose/trixie", cwd=folder, env=environment)
+    for deb in folder.glob("*.deb"):
+        run("dpkg", "-x", deb, folder / "root")
+    plugin.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(folder / "root" / _PLUGINS / "docker-compose", plugin)
+    shutil.rmtree(folder)
+    return COMPOSE
