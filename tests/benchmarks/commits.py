@@ -65,10 +65,17 @@ class Committer:
 
 
 @asynccontextmanager
-async def committer(mesh: Mesh) -> AsyncIterator[Committer]:
-    """A committer on the mesh's store."""
+async def opened(mesh: Mesh) -> AsyncIterator[Store]:
+    """The mesh's store."""
     settings = read_settings({}, mesh.environment, None, mesh.folder)
     async with make_store(settings, CLOCK) as store:
+        yield store
+
+
+@asynccontextmanager
+async def committer(mesh: Mesh) -> AsyncIterator[Committer]:
+    """A committer on the mesh's store."""
+    async with opened(mesh) as store:
         yield Committer(Watched(store), mesh.folder / "committed.yaml")
 
 
