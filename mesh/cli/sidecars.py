@@ -1,14 +1,10 @@
 """The commands that put an Envoy beside a service: sidecar, run."""
 
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mesh.cli.options import Flags, Namespace, Output, OutputOption
-
-if TYPE_CHECKING:
-    from mesh.sidecar.ports import Ready
 
 _Service = Annotated[str, typer.Option("--service", metavar="NAME", help="Who this instance is.")]
 _App = Annotated[
@@ -63,9 +59,11 @@ def sidecar(
     """Run the sidecar of one instance until SIGTERM; it prints one line when it serves.
 
     Listens on 0.0.0.0:15006 for callers and 127.0.0.1:15001 for the program; port 0 is a free one.
+    SIGHUP starts the agent anew, from the package as it is installed now; its Envoy serves on.
     """
     import asyncio
 
+    from mesh.cli.announcement import Announcement
     from mesh.cli.sidecar_options import Given
     from mesh.cli.wiring import settings_of, sidecar_ports
     from mesh.sidecar.run import serve
@@ -87,7 +85,9 @@ def sidecar(
     _configure_log(context, level="info")
     as_json = output is Output.JSON
     ports = sidecar_ports(settings)
-    asyncio.run(serve(options, ports, lambda ready: _announce(ready, as_json=as_json)))
+    announcement = Announcement(as_json=as_json)
+    if asyncio.run(serve(options, ports, announcement.ready)):
+        announcement.start_next()
 
 
 def run(
@@ -140,11 +140,3 @@ def _configure_log(context: typer.Context, *, level: str) -> None:
 
     verbose = isinstance(context.obj, Flags) and context.obj.verbose
     log.configure("debug" if verbose else level)
-
-
-def _announce(ready: "Ready", *, as_json: bool) -> None:
-    """The one line on standard output: whoever reads it may call."""
-    from mesh.cli.ready import ready_json, ready_text
-
-    sys.stdout.write((ready_json(ready) if as_json else ready_text(ready)) + "\n")
-    sys.stdout.flush()

@@ -31,11 +31,23 @@ _log = structlog.get_logger(__name__)
 
 async def serve(
     options: SidecarOptions, ports: SidecarPorts, on_ready: Callable[[Ready], None]
-) -> None:
-    """Run a sidecar until SIGTERM or SIGINT, then drain it; raises what `agent.run` raises."""
-    stop = asyncio.Event()
-    with _handling(_ENDING, lambda _: stop.set()):
-        await agent.run(options, ports, on_ready, stop)
+) -> bool:
+    """Run a sidecar until SIGTERM or SIGINT, then drain it; raises what `agent.run` raises.
+
+    SIGHUP hands over instead: the agent ends at once and leaves its Envoy serving for the next
+    one to adopt. True means that: the caller shall start that next agent.
+    """
+    stop, handover = asyncio.Event(), _HandOver()
+    with (
+        _handling(_ENDING, lambda _: stop.set()),
+        _handling((signal.SIGHUP,), lambda _: handover.begin()),
+    ):
+        try:
+            await agent.run(options, ports, on_ready, stop)
+        except asyncio.CancelledError:
+            handover.end()  # raises where it was not us who cancelled
+            return True
+    return False
 
 
 async def run_command(
@@ -88,6 +100,30 @@ def variables(ready: Ready) -> dict[str, str]:
         if service.namespace == ready.service.namespace:
             found[_upstream(service.name)] = _text(address)
     return found
+
+
+class _HandOver:
+    """The running task's own wish to end and leave everything as it is."""
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._is_begun = False
+
+    def begin(self) -> None:
+        """Cancel the task, once."""
+        if self._task is not None and not self._is_begun:
+            self._is_begun = True
+            _log.info("handing over: envoy serves on for the next agent")
+            self._task.cancel()
+
+    def end(self) -> None:
+        """The cancellation has done its work; call it where it is caught.
+
+        Raises:
+            CancelledError: it was somebody else's.
+        """
+        if self._task is None or not self._is_begun or self._task.uncancel() > 0:
+            raise asyncio.CancelledError
 
 
 class _Beside:

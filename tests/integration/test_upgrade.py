@@ -1,0 +1,115 @@
+"""A sidecar's agent is replaced by another version of the package; no request notices."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.mesh_host import DEADLINE, Host, more
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = """
+apiVersion: mesh/v1
+kind: Service
+metadata: {name: api}
+spec: {protocol: http, port: 80}
+---
+apiVersion: mesh/v1
+kind: AccessPolicy
+metadata: {name: api}
+spec:
+  targetRefs: [{kind: Service, name: api}]
+  rules: [{name: web, action: allow, from: [{service: web}]}]
+"""
+
+
+def install(folder: Path, version: str) -> Path:
+    """The package of this checkout under another version, in a folder of its own."""
+    source = folder / f"source-{version}"
+    kept = ("mesh", "schemas", "policies", "README.md", "LICENSE", "pyproject.toml")
+    source.mkdir()
+    for name in kept:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    project = source / "pyproject.toml"
+    text = project.read_text()
+    assert 'version = "0.1.0"' in text
+    project.write_text(text.replace('version = "0.1.0"', f'version = "{version}"'))
+    target = folder / version
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    how = ("--no-deps", "--no-index", "--no-build-isolation", "--target", str(target))
+    subprocess.run([*pip, *how, str(source)], check=True, capture_output=True, timeout=120)
+    return target
+
+
+@contextmanager
+def service_manager(folder: Path) -> Iterator[tuple[str, asyncio.Queue[str]]]:
+    """What systemd gives a `Type=notify` service: a socket; and what was said to it."""
+    path = folder / "notify"
+    said: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.setblocking(False)
+        loop.add_reader(listener, lambda: said.put_nowait(listener.recv(4096).decode()))
+        try:
+            yield str(path), said
+        finally:
+            loop.remove_reader(listener)
+
+
+async def test_a_new_version_of_the_agent_takes_over_without_a_failed_request() -> None:
+    async with Host() as host:
+        await host.apply(DOCUMENTS)
+        current = host.folder / "current"
+        old, new = install(host.folder, "0.1.0"), install(host.folder, "0.2.0")
+        current.symlink_to(old)
+        with service_manager(host.folder) as (address, said):
+            environment = {"PYTHONPATH": str(current), "PYTHONSAFEPATH": "1"}
+            environment |= {"NOTIFY_SOCKET": address}
+            api = await host.spawn("api", host.apps("api")["api"], **environment)
+            assert (await said.get()).startswith("READY=1\nSTATUS=ready service=default/api")
+            web = await host.start("web")
+            envoy = api.envoy
+            async with host.load(web, "api") as counts:
+                await more(counts, 100)
+                (host.folder / "next").symlink_to(new)
+                os.replace(host.folder / "next", current)  # noqa: PTH105 (over a symlink)
+                api.process.send_signal(signal.SIGHUP)
+                async with asyncio.timeout(DEADLINE):
+                    assert await said.get() == "RELOADING=1"
+                    assert (await said.get()).startswith("READY=1")
+                await more(counts, 200)
+            assert set(counts) == {"200"}
+            assert api.envoy == envoy
+            assert api.process.returncode is None  # the same process id, as a manager expects
+            took_over = [
+                json.loads(line)
+                for line in (host.folder / "mesh.log").read_text().splitlines()
+                if '"took over"' in line
+            ]
+            assert [each["version"] for each in took_over] == ["0.2.0"]
+            assert await api.signal(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("unit", ["mesh-sidecar@.service", "mesh-ca.service", "mesh-sync.service"])
+def test_systemd_finds_nothing_wrong_with_the_units(unit: str, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed; install systemd")
+    mesh = Path(sys.executable).with_name("mesh")
+    text = (ROOT / "systemd" / unit).read_text()
+    instance = tmp_path / unit.replace("@.", "@api.")
+    for name in {unit, instance.name}:
+        (tmp_path / name).write_text(text.replace("/usr/local/bin/mesh", str(mesh)))
+    verify = ["systemd-analyze", "verify", "--man=no", str(instance)]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
