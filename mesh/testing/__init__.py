@@ -1,0 +1,23 @@
+"""A real mesh in your own tests: etcd, Consul, the certificate authority and sidecars in
+containers of testcontainers-python.
+
+Needs `pip install "mesh[testing]"`, a Docker engine and the images (`make images`, or the
+official ones by `MESH_ETCD_IMAGE` and `MESH_CONSUL_IMAGE`).
+"""
+
+from mesh.testing.consul import ConsulAgentContainer, ConsulContainer
+from mesh.testing.etcd import EtcdCluster, EtcdContainer
+from mesh.testing.images import image, missing, require
+from mesh.testing.tls import Certificate, ServerAuthority
+
+__all__ = [
+    "Certificate",
+    "ConsulAgentContainer",
+    "ConsulContainer",
+    "EtcdCluster",
+    "EtcdContainer",
+    "ServerAuthority",
+    "image",
+    "missing",
+    "require",
+]

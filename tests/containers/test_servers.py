@@ -1,0 +1,96 @@
+"""The containers of etcd and Consul, asked by the project's own adapters."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from testcontainers.core.network import Network
+
+from mesh.adapters.clock import SystemClock
+from mesh.adapters.etcd import EtcdStore
+from mesh.adapters.etcd.settings import EtcdSettings
+from mesh.errors import Denied, OutsideError
+from mesh.ports import Put, Transaction
+from mesh.settings import EtcdStore as Named
+from mesh.settings import read_settings
+from mesh.testing import (
+    ConsulAgentContainer,
+    ConsulContainer,
+    EtcdCluster,
+    ServerAuthority,
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(network: Network, need: Callable[..., None]) -> Iterator[EtcdCluster]:
+    need("etcd")
+    with EtcdCluster(network, 3, authority=ServerAuthority(), auth=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def consul(network: Network, need: Callable[..., None]) -> Iterator[ConsulContainer]:
+    need("consul")
+    with ConsulContainer(network, acl=True) as running:
+        yield running
+
+
+def store(url: str) -> EtcdStore:
+    given = read_settings({"store": url}, {}).store
+    assert isinstance(given, Named)
+    settings = EtcdSettings(
+        endpoints=given.endpoints,
+        prefix=given.prefix,
+        cacert=given.cacert,
+        cert=given.cert,
+        key=given.key,
+    )
+    return EtcdStore(settings, clock=SystemClock())
+
+
+async def test_three_members_with_tls_serve_a_client_s_certificate(
+    cluster: EtcdCluster, tmp_path: Path
+) -> None:
+    async with store(cluster.store(tmp_path)) as etcd:
+        await etcd.commit(Transaction(puts=(Put("a", b"1"),)))
+        assert (await etcd.fetch(["a"]))["a"].value == b"1"
+    assert cluster.leader() in cluster.members
+
+
+async def test_the_access_rules_confine_the_user_to_the_prefix(
+    cluster: EtcdCluster, tmp_path: Path
+) -> None:
+    elsewhere = cluster.store(tmp_path).replace("/mesh?", "/others?")
+    with pytest.raises(Denied):
+        async with store(elsewhere) as etcd:
+            await etcd.commit(Transaction(puts=(Put("a", b"1"),)))
+
+
+async def test_without_a_certificate_nobody_is_served(cluster: EtcdCluster, tmp_path: Path) -> None:
+    url = cluster.store(tmp_path).partition("&cert=")[0]
+    with pytest.raises(OutsideError):
+        async with store(url) as etcd:
+            await etcd.fetch(["a"])
+
+
+async def test_one_member_without_anything(
+    network: Network, need: Callable[..., None], tmp_path: Path
+) -> None:
+    need("etcd")
+    with EtcdCluster(network, name="plain") as plain:
+        async with store(plain.store(tmp_path)) as etcd:
+            await etcd.commit(Transaction(puts=(Put("a", b"1"),)))
+        assert plain.inner_store() == "etcd://plain:2379/mesh"
+
+
+def test_a_client_agent_joins_and_the_token_is_what_lets_a_host_register(
+    network: Network, consul: ConsulContainer
+) -> None:
+    service = {"Name": "web", "ID": "web-1", "Port": 80}
+    with ConsulAgentContainer(network, consul) as agent:
+        with pytest.raises(OutsideError, match="403"):
+            agent.ask("PUT", "agent/service/register", service)
+        agent.ask("PUT", "agent/service/register", service, consul.token)
+        found = agent.ask("GET", "agent/services", token=consul.token)
+        assert isinstance(found, dict)
+        assert list(found) == ["web-1"]
