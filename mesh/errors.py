@@ -6,7 +6,11 @@ MeshError
 │   ├── StalePlan             head moved since the plan was made: plan again
 │   ├── Conflict              a compare-and-set lost its race: read again
 │   ├── NotFound              the named thing does not exist
-│   └── CertificateRefused    the CA does not sign this, or a chain is not to be used
+│   ├── CertificateRefused    the CA does not sign this, or a chain is not to be used
+│   ├── RefusedCommit         a git commit is not one to apply: unsigned, too large, a link in it
+│   ├── HeadWentBack          the store is older than what sidecars run: a person decides
+│   ├── Held                  rolled back since: the source waits for a newer commit
+│   └── Drifted               somebody applied by hand to a source that follows git
 ├── OutsideError          exit 3: the outside world failed
 │   ├── Unavailable           no answer within the deadline: try again later
 │   ├── OutcomeUnknown        a commit may or may not have happened: settle it by reading
@@ -81,6 +85,30 @@ class CertificateRefused(InputError):
     """The request or the certificate breaks the CA's profile; the message names the rule."""
 
     code = "certificate-refused"
+
+
+class RefusedCommit(InputError):
+    """A git commit is not one to apply: its signature, its size or what stands in it."""
+
+    code = "refused-commit"
+
+
+class HeadWentBack(InputError):
+    """The store's head is older than what sidecars run: it was restored from a backup."""
+
+    code = "head-went-back"
+
+
+class Held(InputError):
+    """The source was rolled back since its commit was applied: it waits for a newer one."""
+
+    code = "held"
+
+
+class Drifted(InputError):
+    """Somebody applied by hand to a source that follows a git repository."""
+
+    code = "drifted"
 
 
 class OutsideError(MeshError):

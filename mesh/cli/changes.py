@@ -8,6 +8,7 @@ import typer
 
 from mesh.cli import console
 from mesh.cli.options import (
+    AcceptRestore,
     Message,
     Output,
     OutputOption,
@@ -105,6 +106,7 @@ def apply(
     wait: Wait = True,
     timeout: Timeout = "30s",
     rollback_on_reject: RollbackOnReject = False,
+    accept_restore: AcceptRestore = False,
     message: Message = "",
     source: Source = "main",
     allow_empty: Annotated[
@@ -120,7 +122,7 @@ def apply(
     from mesh.operations.apply import load_plan, names_plan_file
     from mesh.operations.plan import prepare
 
-    terms = _terms(message, wait, timeout, rollback_on_reject)
+    terms = _terms(message, wait, timeout, rollback_on_reject, accept_restore)
     source_name(source)
     plans = [path for path in paths if names_plan_file(path)]
     if plans and len(paths) > 1:
@@ -144,6 +146,7 @@ def rollback(
     wait: Wait = True,
     timeout: Timeout = "30s",
     rollback_on_reject: RollbackOnReject = False,
+    accept_restore: AcceptRestore = False,
     message: Message = "",
     source: Annotated[
         str | None,
@@ -156,7 +159,8 @@ def rollback(
 
     if source is not None:
         source_name(source)
-    terms = _terms(message or f"roll back to {revision}", wait, timeout, rollback_on_reject)
+    message = message or f"roll back to {revision}"
+    terms = _terms(message, wait, timeout, rollback_on_reject, accept_restore)
     _require_consent(yes)
     _carry_out(
         context,
@@ -167,7 +171,9 @@ def rollback(
     )
 
 
-def _terms(message: str, wait: bool, timeout: str, rollback_on_reject: bool) -> "Terms":
+def _terms(
+    message: str, wait: bool, timeout: str, rollback_on_reject: bool, accept_restore: bool
+) -> "Terms":
     from mesh.operations.apply import Terms
 
     if rollback_on_reject and not wait:
@@ -177,6 +183,7 @@ def _terms(message: str, wait: bool, timeout: str, rollback_on_reject: bool) -> 
         message=message,
         within=within if wait else None,
         rollback_on_reject=rollback_on_reject,
+        accept_restore=accept_restore,
     )
 
 

@@ -16,6 +16,7 @@ from mesh.operations.doctor import (
     Finding,
     Level,
     check_clock,
+    check_head,
     check_ports,
     check_sidecars,
     check_state,
@@ -81,6 +82,7 @@ async def _examine(settings: Settings) -> tuple[Finding, ...]:
             findings.append(await _discovery(settings, store, clock))
             now = clock.now()
             findings.append(check_clock(members, head.revision.time if head else None, now))
+            findings += check_head(members, head.revision.number if head else 0)
             findings += check_sidecars(members, head.revision.number if head else 0, now)
             findings += await _authority(settings, store, clock)
     except (MeshError, TimeoutError) as error:

@@ -57,6 +57,13 @@ RollbackOnReject = Annotated[
     bool,
     typer.Option("--rollback-on-reject", help="Bring the last revision back if one rejects this."),
 ]
+AcceptRestore = Annotated[
+    bool,
+    typer.Option(
+        "--accept-restore",
+        help="The store is older than what sidecars run: what it lacks shall be lost.",
+    ),
+]
 Message = Annotated[str, typer.Option("--message", "-m", metavar="TEXT", help="Why; kept.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NS", help="The namespace.")]
 

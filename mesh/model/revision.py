@@ -40,7 +40,10 @@ Manifest = Mapping[PolicyKey, ManifestEntry]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """One commit of the whole mesh. `parent` 0 is the empty mesh. `time` is aware UTC."""
+    """One commit of the whole mesh. `parent` 0 is the empty mesh. `time` is aware UTC.
+
+    `restores` is the revision whose documents a rollback brought back.
+    """
 
     number: int
     parent: int
@@ -52,6 +55,7 @@ class Revision:
     created: int
     updated: int
     deleted: int
+    restores: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

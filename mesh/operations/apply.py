@@ -1,6 +1,7 @@
 """Applying: one plan, one revision, and the sidecars that follow it."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from mesh.operations.commit import Note, commit, stale
 from mesh.operations.history import prepare_rollback
 from mesh.operations.plan import Prepared, with_impact
 from mesh.operations.provenance import author
+from mesh.operations.restored import went_back
 from mesh.operations.state import read_state
 from mesh.planning.plan_file import is_plan_file, read_plan
 from mesh.ports import Clock, Store
@@ -22,11 +24,17 @@ DEFAULT_SOURCE = "main"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """How to apply. `within is None`: do not wait for the sidecars."""
+    """How to apply. `within is None`: do not wait for the sidecars. `author`: who is asked
+    otherwise is git, or the operating system. `fence` is as in `commit`. `accept_restore`: the
+    store may be older than what sidecars run; the new revision goes above that.
+    """
 
     message: str = ""
+    author: str | None = None
+    fence: Mapping[str, int] = field(default_factory=dict)
     within: timedelta | None = None
     rollback_on_reject: bool = False
+    accept_restore: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,17 +91,23 @@ async def apply(
 
     Raises:
         StalePlan: head moved; nothing was written.
+        HeadWentBack: the store is older than what sidecars run, and `terms` do not accept that.
         OutcomeUnknown: the store fell silent during the commit.
     """
     plan = prepared.plan
-    if not plan.changes:
+    if prepared.ahead and not terms.accept_restore:
+        raise went_back(plan.base, prepared.ahead)
+    if not plan.changes and not prepared.ahead:
         return Outcome(revision=plan.base, unchanged=True)
+    who = await asyncio.to_thread(author) if terms.author is None else terms.author
     note = Note(
-        author=await asyncio.to_thread(author),
+        author=who,
         message=terms.message,
         source=plan.source or "*",
     )
-    revision = await commit(store, clock, prepared.state, plan, note)
+    revision = await commit(
+        store, clock, prepared.state, plan, note, fence=terms.fence, above=prepared.ahead
+    )
     await _collect(store, clock)
     ids = tuple(status.id for status in prepared.impact)
     if terms.within is None:

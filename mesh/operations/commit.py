@@ -8,6 +8,7 @@ looked like garbage.
 
 import random
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -36,18 +37,31 @@ class Note:
     source: str = "main"
 
 
-async def commit(store: Store, clock: Clock, state: State, plan: Plan, note: Note) -> Revision:
-    """Make `plan` the next revision; `state` is that of its base.
+async def commit(
+    store: Store,
+    clock: Clock,
+    state: State,
+    plan: Plan,
+    note: Note,
+    *,
+    fence: Mapping[str, int] | None = None,
+    above: int = 0,
+) -> Revision:
+    """Make `plan` the next revision; `state` is that of its base. Its number is above the base's
+    and above `above`, what sidecars are known to run. `fence` maps further keys to
+    the versions that they must have at that moment: who lost a lease writes nothing any more.
 
     Raises:
+        Conflict: the fence does not hold.
         StalePlan: head is another revision than the plan's base, or moved while we wrote.
         OutcomeUnknown: the store answered neither the commit nor a read afterwards.
     """
     if (plan.base, plan.base_change) != (state.number, state.change):
         raise stale(plan.base, state.head)
-    revision = _revision(clock, plan, note)
+    revision = _revision(clock, plan, note, max(plan.base, above) + 1)
     change = uuid.uuid4().hex
-    written = write(carry_out(state.manifest, plan), revision, change)
+    origin = (state.head.origin or state.head.change) if state.head else change
+    written = write(carry_out(state.manifest, plan), revision, change, origin)
     writes = {keyspace.policy(digest): data for digest, data in plan.objects.items()}
     writes |= {
         keyspace.chunk(digest): data
@@ -58,7 +72,11 @@ async def commit(store: Store, clock: Clock, state: State, plan: Plan, note: Not
         collection = await _version(store, keyspace.COLLECTION)
         await _prepare(store, writes)
         transaction = Transaction(
-            expect={keyspace.HEAD: state.version, keyspace.COLLECTION: collection},
+            expect={
+                **(fence or {}),
+                keyspace.HEAD: state.version,
+                keyspace.COLLECTION: collection,
+            },
             puts=(
                 Put(keyspace.HEAD, written.record),
                 Put(keyspace.revision(revision.number), written.record),
@@ -67,8 +85,9 @@ async def commit(store: Store, clock: Clock, state: State, plan: Plan, note: Not
         try:
             await store.commit(transaction)
         except (Conflict, OutcomeUnknown):
-            if await _is_done(store, clock, state, change):
+            if await _is_done(store, clock, state, change, revision.number):
                 return revision
+            await _check_fence(store, fence or {})
         else:
             return revision
         await clock.sleep(_pause(attempt))
@@ -92,9 +111,9 @@ def stale(base: int, head: Head | None) -> StalePlan:
     )
 
 
-def _revision(clock: Clock, plan: Plan, note: Note) -> Revision:
+def _revision(clock: Clock, plan: Plan, note: Note, number: int) -> Revision:
     return Revision(
-        number=plan.base + 1,
+        number=number,
         parent=plan.base,
         time=clock.now(),
         author=note.author,
@@ -104,6 +123,7 @@ def _revision(clock: Clock, plan: Plan, note: Note) -> Revision:
         created=plan.count(Act.CREATE),
         updated=plan.count(Act.UPDATE),
         deleted=plan.count(Act.DELETE),
+        restores=plan.restores,
     )
 
 
@@ -130,7 +150,7 @@ async def _again(store: Store, transaction: Transaction) -> None:
         ) from error
 
 
-async def _is_done(store: Store, clock: Clock, state: State, change: str) -> bool:
+async def _is_done(store: Store, clock: Clock, state: State, change: str, number: int) -> bool:
     """Settle a commit that was refused or not answered: True if it took place after all, False
     if it may be tried again.
 
@@ -138,7 +158,6 @@ async def _is_done(store: Store, clock: Clock, state: State, change: str) -> boo
         StalePlan: somebody else's commit took its place.
         OutcomeUnknown: the store cannot be read either.
     """
-    number = state.number + 1
     for attempt in range(ATTEMPTS):
         try:
             head, version = await read_head(store)
@@ -162,6 +181,13 @@ async def _is_ours(store: Store, head: Head, number: int, change: str) -> bool:
     key = keyspace.revision(number)
     entry = (await store.fetch([key])).get(key)
     return entry is not None and parse_record(entry.value).change == change
+
+
+async def _check_fence(store: Store, fence: Mapping[str, int]) -> None:
+    found = await store.fetch(fence) if fence else {}
+    for key, version in fence.items():
+        if (found[key].version if key in found else 0) != version:
+            raise Conflict(f'"{key}" changed hands; nothing was written')
 
 
 async def _version(store: Store, key: str) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mesh.model.policy import Address
 from mesh.model.status import SidecarState
+from mesh.operations.restored import HINT, newest_run
 from mesh.operations.sidecars import Member
 
 MIN_FREE_BYTES = 256 * 1024 * 1024
@@ -85,6 +86,14 @@ def check_ports(addresses: Iterable[Address], members: Iterable[Member]) -> Iter
                 f"find who listens (ss -ltnp sport = :{address.port}), or give the sidecar others"
             )
             yield Finding("ports", Level.WARNING, f"{where} is in use by another program", hint)
+
+
+def check_head(members: Iterable[Member], head: int) -> Iterator[Finding]:
+    """Whether the store is older than what sidecars run; read `members` before `head`."""
+    newest = newest_run(members)
+    if newest > head:
+        message = f"head is revision {head}, but sidecars run {newest}: the store went back"
+        yield Finding("head", Level.ERROR, message, HINT)
 
 
 def check_sidecars(members: Iterable[Member], head: int, now: datetime) -> Iterator[Finding]:

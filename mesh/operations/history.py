@@ -56,7 +56,8 @@ async def prepare_rollback(store: Store, number: int, source: str | None) -> Pre
     digests = {change.after.digest for change in plan.changes if change.after is not None}
     objects = await read_objects(store, digests)
     changes = detail(plan.changes, objects | await updated_objects(store, plan.changes))
-    return await with_impact(store, replace(plan, objects=objects, changes=changes), state)
+    plan = replace(plan, objects=objects, changes=changes, restores=number)
+    return await with_impact(store, plan, state)
 
 
 async def updated_objects(store: Store, changes: Iterable[Change]) -> dict[str, bytes]:

@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mesh.diagnostics import Diagnostic
+from mesh.diagnostics import Diagnostic, Position, Severity
 from mesh.errors import InputError, InvalidDocuments
 from mesh.model.revision import Manifest
 from mesh.model.status import SidecarStatus
 from mesh.operations.drafting import draft
 from mesh.operations.provenance import commit_of
-from mesh.operations.reading import read_paths
+from mesh.operations.reading import Reading, read_paths
+from mesh.operations.restored import HINT, read_ahead
 from mesh.operations.sidecars import concerned, read_members
 from mesh.operations.state import State, read_objects, read_state
 from mesh.operations.trust import check_trust_domain
@@ -21,12 +22,17 @@ from mesh.ports import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A plan, the state it was made at, the live sidecars that it touches and warnings."""
+    """A plan, the state it was made at, the live sidecars that it touches and warnings.
+
+    `ahead` is the newest revision that sidecars report, where that is above the store's own head:
+    the store was restored from a backup. 0 otherwise.
+    """
 
     plan: Plan
     state: State
     impact: tuple[SidecarStatus, ...] = ()
     live: int = 0
+    ahead: int = 0
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
@@ -40,13 +46,23 @@ async def prepare(
         InputError: there is no document at all.
     """
     reading = await asyncio.to_thread(read_paths, paths)
+    given = " ".join(f'"{path}"' for path in paths)
+    prepared = await prepare_reading(store, reading, source, given, allow_empty=allow_empty)
+    commit = await asyncio.to_thread(commit_of, paths)
+    return replace(prepared, plan=replace(prepared.plan, commit=commit))
+
+
+async def prepare_reading(
+    store: Store, reading: Reading, source: str, given: str, *, allow_empty: bool = False
+) -> Prepared:
+    """As `prepare`, with documents that were read already; `given` names where, for messages."""
     state = await read_state(store)
     others = {entry.key: entry for entry in state.manifest.values() if entry.source != source}
     objects = await read_objects(store, {entry.digest for entry in others.values()})
     drafted = draft(reading, existing=others, objects=objects)
     if not drafted.documents and not allow_empty:
         raise InputError(
-            "there is no document in " + " ".join(f'"{path}"' for path in paths),
+            f"there is no document in {given}",
             f'this would delete all that "{source}" owns; if that is meant, give --allow-empty',
         )
     plan = diff(
@@ -55,8 +71,7 @@ async def prepare(
     refuse_dangling(state.manifest, plan)
     await check_trust_domain(store, state.manifest, plan)
     changes = detail(plan.changes, {**plan.objects, **await _old_objects(store, plan)})
-    commit = await asyncio.to_thread(commit_of, paths)
-    plan = replace(plan, changes=changes, commit=commit, documents=drafted.documents)
+    plan = replace(plan, changes=changes, documents=drafted.documents)
     return await with_impact(store, plan, state, drafted.diagnostics)
 
 
@@ -77,13 +92,23 @@ async def with_impact(
     """The plan with the live sidecars that it touches."""
     found = await read_members(store)
     after = carry_out(state.manifest, plan)
+    ahead = await read_ahead(store, found, state.version)
+    live = tuple(member.status for member in found if member.is_alive)
     return Prepared(
         plan=plan,
         state=state,
-        impact=concerned(found, state.manifest, after, plan.keys),
-        live=sum(member.is_alive for member in found),
-        diagnostics=diagnostics,
+        impact=live if ahead else concerned(found, state.manifest, after, plan.keys),
+        live=len(live),
+        ahead=ahead,
+        diagnostics=(*diagnostics, *_went_back(state.number, ahead)),
     )
+
+
+def _went_back(head: int, ahead: int) -> tuple[Diagnostic, ...]:
+    if not ahead:
+        return ()
+    message = f"head is revision {head}, but sidecars run {ahead}: the store went back"
+    return (Diagnostic(Position("(store)"), Severity.WARNING, "head-went-back", message, HINT),)
 
 
 async def _old_objects(store: Store, plan: Plan) -> dict[str, bytes]:

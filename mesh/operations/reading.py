@@ -147,10 +147,11 @@ def _read_file(path: Path, name: str, reading: Reading) -> None:
         elif status.st_size > MAX_FILE_BYTES:
             reading.refuse(name, *_too_large(str(status.st_size)))
         else:
-            _take(file.read(MAX_FILE_BYTES + 1), name, reading)
+            take(file.read(MAX_FILE_BYTES + 1), name, reading)
 
 
-def _take(data: bytes, name: str, reading: Reading) -> None:
+def take(data: bytes, name: str, reading: Reading) -> None:
+    """Add a file to what was read, unless it is too large or one too many."""
     reading.size_bytes += len(data)
     if len(data) > MAX_FILE_BYTES:
         reading.refuse(name, *_too_large("more than " + str(MAX_FILE_BYTES)))

@@ -82,8 +82,8 @@ class Written:
     parts: Mapping[str, bytes]
 
 
-def write(manifest: Manifest, revision: Revision, change: str) -> Written:
-    """Turn a manifest into a record and its parts.
+def write(manifest: Manifest, revision: Revision, change: str, origin: str = "") -> Written:
+    """Turn a manifest into a record and its parts; `change` and `origin` are as in `Head`.
 
     Raises:
         InputError: one document names so many others that its entry exceeds a request.
@@ -91,9 +91,10 @@ def write(manifest: Manifest, revision: Revision, change: str) -> Written:
     parts: dict[str, bytes] = {}
     refs = tuple(sorted(_write_chunks(manifest, parts)))
     if len(serialize(write_refs(refs))) <= INLINE_BYTES:
-        head = Head(revision=revision, change=change, chunks=refs)
+        head = Head(revision=revision, change=change, chunks=refs, origin=origin)
     else:
-        head = Head(revision=revision, change=change, indexes=_write_indexes(refs, parts))
+        indexes = _write_indexes(refs, parts)
+        head = Head(revision=revision, change=change, indexes=indexes, origin=origin)
     return Written(write_record(head), parts)
 
 

@@ -70,7 +70,7 @@ class Plan:
     another store has another. `source` is None for the whole mesh (a rollback). `moved` are
     entries whose place or references alone differ: they ride along and are no change.
     `objects` is what the changes need that the store may lack. `documents` is the size of the
-    set that was planned.
+    set that was planned. `restores` is the revision that a rollback brings back.
     """
 
     base: int
@@ -81,6 +81,7 @@ class Plan:
     objects: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     documents: int = 0
     commit: str | None = None
+    restores: int | None = None
 
     def count(self, act: Act) -> int:
         """How many changes are of that sort."""

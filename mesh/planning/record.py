@@ -23,13 +23,15 @@ class ChunkRef:
 class Head:
     """A revision and where its manifest is: `chunks` for a small mesh, else `indexes`, which are
     lists of chunks, content-addressed as chunks are. `change` is unique to the commit that made
-    the record: who finds their own there knows that their commit took place.
+    the record: who finds their own there knows that their commit took place. `origin` is the
+    `change` of the first revision of this history: stores of different meshes have different ones.
     """
 
     revision: Revision
     change: str
     chunks: tuple[ChunkRef, ...] = ()
     indexes: tuple[str, ...] = ()
+    origin: str = ""
 
 
 def serialize(value: object) -> bytes:
@@ -40,7 +42,11 @@ def serialize(value: object) -> bytes:
 
 def write_record(head: Head) -> bytes:
     """The bytes of a record; `parse_record` is the inverse."""
-    value: dict[str, object] = {"change": head.change, "revision": _revision(head.revision)}
+    value: dict[str, object] = {
+        "change": head.change,
+        "origin": head.origin,
+        "revision": _revision(head.revision),
+    }
     if head.indexes:
         value["indexes"] = list(head.indexes)
     else:
@@ -61,6 +67,7 @@ def parse_record(data: bytes) -> Head:
             change=value["change"],
             chunks=read_refs(value.get("chunks", ())),
             indexes=tuple(value.get("indexes", ())),
+            origin=value.get("origin", ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Corrupted(f"a revision's record cannot be read: {error}") from error
@@ -90,6 +97,7 @@ def _revision(revision: Revision) -> dict[str, object]:
         "created": revision.created,
         "updated": revision.updated,
         "deleted": revision.deleted,
+        "restores": revision.restores,
     }
 
 
@@ -105,4 +113,5 @@ def _read_revision(value: Mapping[str, Any]) -> Revision:
         created=int(value["created"]),
         updated=int(value["updated"]),
         deleted=int(value["deleted"]),
+        restores=value.get("restores"),
     )

@@ -113,7 +113,7 @@ class Sidecar:
         self._service = service = options.service
         self._store = LateStore(ports.store, clock)
         self._discovery = LateDiscovery(lambda: ports.discovery(self._store), clock)
-        self._policies = PolicySource(self._store, service)
+        self._policies = PolicySource(self._store, service, place.remembered.scope)
         self._catalog = CatalogSource(self._discovery, clock)
         issuer = MeshIssuer(ports.issuer, self._policies.newest)
         remembered = place.remembered

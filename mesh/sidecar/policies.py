@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from mesh.documents import codec
-from mesh.errors import MeshError, Unavailable
+from mesh.errors import HeadWentBack, MeshError, Unavailable
 from mesh.latest import Latest
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Mesh, Policy, PolicyKey
@@ -16,6 +16,7 @@ from mesh.model.revision import Applied, Manifest, Policies
 from mesh.planning import keyspace, manifest, record, scope
 from mesh.planning.manifest import Part
 from mesh.ports import Store
+from mesh.sidecar.ratchet import Ratchet
 from mesh.sidecar.retry import Backoff, Outage
 from mesh.sidecar.waiting import closing
 
@@ -54,12 +55,16 @@ class PolicySource:
     """The policies in scope of `service`, in the cell `newest`, as head moves.
 
     Parts and objects that a revision shares with the one before are not read again. `newest` is
-    None until something is known.
+    None until something is known. `remembered` is what an earlier start knew: a head that is older
+    than it is refused (`sidecar.ratchet`), and it holds instead.
     """
 
-    def __init__(self, store: Store, service: ServiceName) -> None:
+    def __init__(self, store: Store, service: ServiceName, remembered: Scope | None = None) -> None:
         self._store = store
         self._service = service
+        self._remembered = remembered
+        self._ratchet = Ratchet()
+        self._ratchet.remember(remembered.head if remembered else None)
         self._parts: dict[str, Part] = {}
         self._policies: dict[str, Policy] = {}
         self._objects: dict[str, bytes] = {}
@@ -105,7 +110,9 @@ class PolicySource:
             try:
                 self.newest.set(await self._read(data or b""))
             except MeshError as error:
-                outage.failed(error.message)
+                outage.failed(error.message, error.hint)
+                if isinstance(error, HeadWentBack) and self._remembered is not None:
+                    self.recall(self._remembered)
                 version -= 1  # again, or at once the newer one that comes meanwhile
                 await self._pause(backoff)
             else:
@@ -119,15 +126,17 @@ class PolicySource:
                 await self._head.after(version)
 
     async def _read(self, data: bytes) -> Scope:
-        if not data:
+        head = record.parse_record(data) if data else None
+        self._ratchet.check(head)
+        if head is None:
             return Scope()
-        head = record.parse_record(data)
         entries = scoped(await self._manifest(head), self._service)
         await self._fetch_objects(entry.digest for entry in entries.values())
         policies = {
             key: Applied(policy=self._policies[entry.digest], entry=entry)
             for key, entry in entries.items()
         }
+        self._ratchet.accept(head)
         _log.debug("read a revision", revision=head.revision.number, policies=len(policies))
         return Scope(head, policies, dict(self._objects))
 

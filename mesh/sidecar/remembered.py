@@ -31,7 +31,8 @@ def write_scope(scope: Scope) -> JSON:
     if scope.head is None:
         return {"record": None}
     entries = {key: applied.entry for key, applied in scope.policies.items()}
-    written = manifest.write(entries, scope.head.revision, scope.head.change)
+    head = scope.head
+    written = manifest.write(entries, head.revision, head.change, head.origin)
     return {
         "record": written.record.decode(),
         "parts": {digest: data.decode() for digest, data in written.parts.items()},

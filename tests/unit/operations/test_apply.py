@@ -32,6 +32,8 @@ metadata: {{name: mesh}}
 spec: {{trustDomain: {domain}}}
 """
 
+WAITING = Terms(within=timedelta(seconds=10))
+
 
 async def test_a_set_is_one_revision_and_again_is_none(tmp_path: Path):
     async with opened(tmp_path) as store:
@@ -144,8 +146,10 @@ async def test_the_impact_is_the_live_sidecars_that_a_change_touches(tmp_path: P
 
 async def test_waiting_sees_who_accepted(tmp_path: Path):
     async with opened(tmp_path) as store:
+        await report(store, status("api-1", revision=0, seen=0))
+        prepared = await prepare(store, [write(tmp_path / "p", a=service("api"))], "main")
         await report(store, status("api-1", revision=1, seen=1))
-        outcome = await applied(store, [write(tmp_path / "p", a=service("api"))], within=10)
+        outcome = await apply(store, CLOCK, prepared, WAITING, lambda _: None)
         assert outcome.is_done
         assert outcome.acceptance.accepted == ("api-1",)
 
@@ -154,10 +158,11 @@ async def test_a_rejection_is_told_and_taken_back_where_asked(tmp_path: Path):
     nack = Diagnostic(Position("a.yaml", 1), Severity.ERROR, "rejected-by-envoy", "no")
     async with opened(tmp_path) as store:
         await applied(store, [write(tmp_path / "p", a=service("api"))])
-        await report(store, status("api-1", revision=1, seen=2, rejections=(nack,)))
+        await report(store, status("api-1", revision=1, seen=1))
         paths = [write(tmp_path / "p", a=service("api", extra=", dependencies: []"))]
         terms = Terms(within=timedelta(seconds=10), rollback_on_reject=True)
         prepared = await prepare(store, paths, "main")
+        await report(store, status("api-1", revision=1, seen=2, rejections=(nack,)))
         outcome = await apply(store, CLOCK, prepared, terms, lambda _: None)
         assert not outcome.is_done
         assert (outcome.refused, outcome.restored, outcome.revision) == (2, 1, 3)
@@ -168,8 +173,9 @@ async def test_a_rejection_is_told_and_taken_back_where_asked(tmp_path: Path):
 async def test_the_first_revision_is_taken_back_to_the_empty_mesh(tmp_path: Path):
     nack = Diagnostic(Position("a.yaml", 1), Severity.ERROR, "rejected-by-envoy", "no")
     async with opened(tmp_path) as store:
-        await report(store, status("api-1", revision=0, seen=1, rejections=(nack,)))
+        await report(store, status("api-1", revision=0, seen=0))
         prepared = await prepare(store, [write(tmp_path / "p", a=service("api"))], "main")
+        await report(store, status("api-1", revision=0, seen=1, rejections=(nack,)))
         terms = Terms(within=timedelta(seconds=10), rollback_on_reject=True)
         outcome = await apply(store, CLOCK, prepared, terms, lambda _: None)
         assert outcome.restored == 0

@@ -125,3 +125,37 @@ async def test_what_was_remembered_stands_in_until_the_store_answers(commits: Co
     await commits(MESH)
     async with following(later):
         await once(later.newest, lambda s: s is not None and s.revision == 2)
+
+
+async def test_a_store_that_went_back_changes_nothing_until_it_is_ahead(commits: Commits) -> None:
+    await commits(API)
+    older = (await commits.store.fetch([keyspace.HEAD]))[keyspace.HEAD].value
+    await commits(API + OTHER.replace("PORT", "1"))
+    async with following(PolicySource(commits.store, WEB)) as source:
+        newest = await once(source.newest, lambda s: s is not None and s.revision == 2)
+        for write in (
+            Transaction(puts=(Put(keyspace.HEAD, older),)),
+            Transaction(deletes=(keyspace.HEAD,)),
+        ):
+            await commits.store.commit(write)
+            while "revision" not in (source.trouble or ""):
+                await CLOCK.sleep(timedelta(milliseconds=1))
+            assert source.newest.value is newest
+        await commits.store.commit(Transaction(puts=(Put(keyspace.HEAD, older),)))
+        await commits(API + OTHER.replace("PORT", "2"))  # 2 again, another one
+        await commits(API + OTHER.replace("PORT", "3"))
+        healed = await once(source.newest, lambda s: s is not None and s.revision == 3)
+    assert healed is not None
+    assert source.trouble is None
+
+
+async def test_what_was_remembered_holds_against_an_older_store(commits: Commits) -> None:
+    await commits(API)
+    older = (await commits.store.fetch([keyspace.HEAD]))[keyspace.HEAD].value
+    await commits(API + MESH)
+    async with following(PolicySource(commits.store, WEB)) as source:
+        remembered = await once(source.newest, lambda s: s is not None)
+    await commits.store.commit(Transaction(puts=(Put(keyspace.HEAD, older),)))
+    async with following(PolicySource(commits.store, WEB, remembered)) as source:
+        assert await once(source.newest, lambda s: s is not None) is remembered
+        assert "went back from revision 2 to 1" in (source.trouble or "")
