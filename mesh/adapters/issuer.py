@@ -99,6 +99,7 @@ class LocalIssuer:
         self._clock = clock
         self._trust_domain = trust_domain
         self._cached: tuple[tuple[int, int, int], State] | None = None
+        self._was_there = False
 
     async def issue(
         self,
@@ -220,6 +221,8 @@ class LocalIssuer:
             return state
 
         def change(found: State | None) -> State:
+            if found is None:
+                self._refuse_anew()
             return rotation.record_leaf(self._advance(found or self._found()), lifetime)
 
         if not issuance.leaf_lifetime_is_allowed(lifetime):
@@ -235,6 +238,16 @@ class LocalIssuer:
     def _found(self) -> State:
         trust_domain = self._trust_domain or DEFAULT_TRUST_DOMAIN
         return rotation.found(trust_domain, _material(), self._clock.now())
+
+    def _refuse_anew(self) -> None:
+        """Whoever knew an authority does not make another because its files are gone: peers
+        would stop trusting one another at once.
+        """
+        if self._was_there:
+            raise OutsideError(
+                f'the certificate authority in "{self._folder}" is gone: "{_STATE}" was removed',
+                "restore it from a backup; for a new one, which nobody trusts yet: mesh ca init",
+            )
 
     def _advance(self, state: State) -> State:
         now = self._clock.now()
@@ -291,6 +304,7 @@ class LocalIssuer:
                 with self._errors("write"):
                     self._write(record.encode(after))
                 _log_change(before, after)
+            self._was_there = True
             return after
         finally:
             os.close(lock)
@@ -312,6 +326,7 @@ class LocalIssuer:
             mark = (found.st_ino, found.st_mtime_ns, found.st_size)
             if self._cached is None or self._cached[0] != mark:
                 self._cached = (mark, self._decode(path.read_bytes()))
+        self._was_there = True
         state = self._cached[1]
         if self._trust_domain is not None and state.trust_domain != self._trust_domain:
             raise self._other_trust_domain(state, self._trust_domain)

@@ -261,6 +261,17 @@ async def test_a_damaged_file_is_named_and_left_alone(issuer, folder, content):
     assert (folder / "ca.json").read_bytes() == content
 
 
+async def test_an_authority_that_vanishes_is_not_made_anew(issuer, folder, clock):
+    roots = (await issuer.bundle()).roots_pem
+    (folder / "ca.json").rename(folder / "kept.json")
+    with pytest.raises(OutsideError, match="is gone"):
+        await issuer.bundle()
+    with pytest.raises(OutsideError, match="is gone"):
+        await svid_of(issuer, clock)
+    (folder / "kept.json").rename(folder / "ca.json")
+    assert (await issuer.bundle()).roots_pem == roots
+
+
 async def test_a_file_that_others_may_read_is_refused(issuer, folder):
     await issuer.init()
     (folder / "ca.json").chmod(0o640)
