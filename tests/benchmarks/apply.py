@@ -94,7 +94,9 @@ def run() -> None:
                 rates.append(documents / took)
             each = ", ".join(f"{rate:.0f}" for rate in rates)
             middle = harness.median(rates)
-            print(f"  {name}: validate + plan + commit {middle:.0f} documents/s ({each})", flush=True)
+            print(
+                f"  {name}: validate + plan + commit {middle:.0f} documents/s ({each})", flush=True
+            )
 
 
 def _write(folder: Path) -> list[str]:

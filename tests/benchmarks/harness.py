@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 from mesh.errors import OutsideError
 from tests.support.envoy import binary
@@ -35,8 +35,15 @@ def workspace() -> Iterator[Path]:
 def process(*command: str | Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is ended with the block."""
     started = subprocess.Popen([str(each) for each in command], start_new_session=True, **options)
-    try:
+    with ending(started):
         yield started
+
+
+@contextmanager
+def ending(started: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a process with the block: in order, else by force."""
+    try:
+        yield
     finally:
         started.terminate()
         try:
@@ -105,6 +112,42 @@ def load(
         raise OutsideError(f"the load generator failed: {run.stderr.strip()}")
     result: dict[str, float] = json.loads(run.stdout)
     return result
+
+
+class Background:
+    """The load generator at a constant rate, until its block ends."""
+
+    def __init__(self, program: Path, port: int, *, host: str, connections: int, rate: int) -> None:
+        arguments = (str(port), host, "/", str(connections), "3600", str(rate))
+        self._start = monotonic()
+        self._process = subprocess.Popen(
+            [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.seconds = 0.0
+        self._out = self._err = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = monotonic() - self._start
+        self._process.terminate()
+        try:
+            self._out, self._err = self._process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._out, self._err = self._process.communicate()
+
+    def __str__(self) -> str:
+        if not self._out:
+            return f"THE LOAD BROKE OFF: {self._err.strip()}"
+        got = json.loads(self._out)
+        failed = got["failed"] + got["missing"]
+        shown = "".join(f"\n    {line}" for line in self._err.splitlines())
+        return (
+            f"{got['requests']} requests in {self.seconds:.0f} s, {failed} not 200; "
+            f"p50 {got['p50']:.2f}, p99 {got['p99']:.2f}, worst {got['max']:.0f} ms{shown}"
+        )
 
 
 def cpu_seconds(pid: int) -> float:

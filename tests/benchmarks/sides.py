@@ -13,6 +13,7 @@ from typing import Any
 from mesh.errors import OutsideError
 from tests.benchmarks import harness
 
+ANY = "127.0.0.1:0"
 PAIR = """\
 apiVersion: mesh/v1
 kind: Service
@@ -60,21 +61,39 @@ class Mesh:
         if done.returncode != 0:
             raise OutsideError(f"mesh apply failed: {done.stdout}{done.stderr}")
 
+    def launch(self, service: str, *flags: str) -> subprocess.Popen[bytes]:
+        """Start a sidecar's agent; whoever does it ends it. Its log is SERVICE.log."""
+        command = (sys.executable, "-m", "mesh", "sidecar", "--service", service, *flags)
+        with (self.folder / f"{service}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*command, "--output", "json"],
+                env=self.environment,
+                start_new_session=True,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+
+    def ready(self, service: str, agent: subprocess.Popen[bytes]) -> "Sidecar":
+        """The sidecar once it said that it serves."""
+        line = agent.stdout.readline() if agent.stdout else b""
+        if not line.startswith(b'{"ready"'):
+            said = line + (agent.stdout.read() if agent.stdout else b"")
+            logged = (self.folder / f"{service}.log").read_text()
+            raise OutsideError(f"no sidecar of {service}: {said.decode()}{logged}")
+        return Sidecar(agent, json.loads(line), self.folder / "state")
+
     @contextmanager
     def sidecar(self, service: str, app: int | None = None, *flags: str) -> Iterator["Sidecar"]:
-        """A running sidecar, from its ready line to its drained end."""
-        at = ("--app", f"127.0.0.1:{app}", "--inbound", "127.0.0.1:0") if app else ()
-        command = (sys.executable, "-m", "mesh", "sidecar", "--service", service, *at, *flags)
-        log = (self.folder / f"{service}.log").open("ab")
-        options = {"stdout": subprocess.PIPE, "stderr": log, "env": self.environment}
-        outbound = ("--outbound", "127.0.0.1:0", "--output", "json")
-        with log, harness.process(*command, *outbound, **options) as started:
-            line = started.stdout.readline() if started.stdout else b""
-            if not line.startswith(b'{"ready"'):
-                said = line + (started.stdout.read() if started.stdout else b"")
-                logged = (self.folder / f"{service}.log").read_text()
-                raise OutsideError(f"no sidecar of {service}: {said.decode()}{logged}")
-            yield Sidecar(started, json.loads(line), self.folder / "state")
+        """A running sidecar on free ports, from its ready line to its drained end."""
+        at = ("--app", f"127.0.0.1:{app}", "--inbound", ANY) if app else ()
+        agent = self.launch(service, *at, "--outbound", ANY, *flags)
+        with harness.ending(agent):
+            yield self.ready(service, agent)
+
+    def envoys(self) -> list[int]:
+        """The Envoys that were started last for each sidecar; they may have ended."""
+        records = (self.folder / "state" / "sidecars").glob("*/envoy.json")
+        return [int(json.loads(record.read_text())["pid"]) for record in records]
 
 
 @dataclass(frozen=True, slots=True)
