@@ -3,9 +3,11 @@
     python -m mesh.demo.shop stock --port 9001
     python -m mesh.demo.shop api --port 9002 --version v1 --outbound 127.0.0.1:15001
     python -m mesh.demo.shop web --port 9003 --outbound 127.0.0.1:15001
+    python -m mesh.demo.shop offers --port 9004
     python -m mesh.demo.shop get http://api/items        one request, by $http_proxy
 
-web asks api, api asks stock, each through its own sidecar by Host; nothing else is known to them.
+web asks api, api asks stock, each through its own sidecar by Host; nobody asks offers. Nothing
+else is known to them.
 """
 
 import argparse
@@ -51,6 +53,8 @@ class Shop:
         body: dict[str, object] = {"service": self._name, "version": self._version}
         if self._name == "stock":
             body["items"] = {"apples": 7, "pears": 3}
+        if self._name == "offers":
+            body["offers"] = ["pears, two for one"]
         if self._calls is None or self._outbound is None:
             return web.json_response(body)
         headers = {"host": self._calls}
@@ -86,7 +90,7 @@ def main() -> int:
     """Parse the command line and run one program until it is ended."""
     parser = argparse.ArgumentParser(prog="python -m mesh.demo.shop")
     programs = parser.add_subparsers(dest="program", required=True)
-    for name in ("web", "api", "stock"):
+    for name in ("web", "api", "stock", "offers"):
         program = programs.add_parser(name)
         program.add_argument("--port", type=int, required=True)
         program.add_argument("--version", default="v1")

@@ -5,10 +5,10 @@ Needs `pip install "mesh[testing]"`, a Docker engine and the images (`make image
 official ones by `MESH_ETCD_IMAGE` and `MESH_CONSUL_IMAGE`).
 """
 
+from mesh.demo.certificates import Certificate, ServerAuthority
 from mesh.testing.consul import ConsulAgentContainer, ConsulContainer
 from mesh.testing.etcd import EtcdCluster, EtcdContainer
 from mesh.testing.images import image, missing, require
-from mesh.testing.tls import Certificate, ServerAuthority
 
 __all__ = [
     "Certificate",

@@ -8,10 +8,10 @@ from typing import Self
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import HttpWaitStrategy
 
+from mesh.demo.certificates import ServerAuthority
 from mesh.errors import Unavailable
 from mesh.testing.images import image, require
 from mesh.testing.local import LocalContainer
-from mesh.testing.tls import ServerAuthority
 
 CLIENTS = 2379
 PEERS = 2380

@@ -1,9 +1,14 @@
-"""A throw-away certificate authority for the servers of a test: etcd and its clients.
+"""A throw-away certificate authority for the servers of a demo or a test: etcd and its clients.
 
-It has nothing to do with the mesh's own one, which signs the identities of services.
+    python -m mesh.demo.certificates FOLDER NAME[=HOST,HOST...]...
+
+makes `ca.pem` and, for each NAME, `NAME.pem` and `NAME.key` for a server at those hosts, or for a
+client; what is there already stays. It has nothing to do with the mesh's own authority, which
+signs the identities of services.
 """
 
 import ipaddress
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-LIFETIME = timedelta(days=7)
+LIFETIME = timedelta(days=30)
 # The clocks of two machines differ.
 EARLIER = timedelta(minutes=5)
 
@@ -37,7 +42,7 @@ class Certificate:
 
 
 class ServerAuthority:
-    """A root made when the object is, valid for a week."""
+    """A root made when the object is, valid for a month."""
 
     def __init__(self, name: str = "test servers", now: datetime | None = None) -> None:
         self._now = now or datetime.now(UTC)  # noqa: TID251 - for a test, of this machine's time
@@ -93,3 +98,19 @@ def _host(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def main(folder: str, *wanted: str) -> int:
+    """Make what is wanted, all by one authority whose key is forgotten."""
+    place = Path(folder)
+    hosts_of = dict(one.partition("=")[::2] for one in wanted)
+    if all((place / f"{name}.key").is_file() for name in hosts_of):
+        return 0
+    authority = ServerAuthority("demo servers")
+    for name, hosts in hosts_of.items():
+        authority.issue(name, *filter(None, hosts.split(","))).write(place, name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
