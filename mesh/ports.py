@@ -13,6 +13,7 @@ from mesh.errors import InputError
 from mesh.model.catalog import Catalog, Endpoint
 from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
 from mesh.model.snapshot import Rejection, Snapshot
+from mesh.model.source import Blob, GitCommit
 
 LeaseId = NewType("LeaseId", int)
 
@@ -256,6 +257,56 @@ class Issuer(Protocol):
         ...
 
 
+class Repository(Protocol):
+    """One branch of a git repository. An async context manager: entering makes its cache ready
+    and keeps others out of it.
+    """
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    async def newest(self) -> GitCommit:
+        """The branch's newest commit, asked of the repository now.
+
+        Raises:
+            NotFound: there is no such branch.
+            Unavailable: the repository does not answer, or not in time.
+            Denied: it wants other credentials.
+            RefusedCommit: the commit is too large to fetch.
+        """
+        ...
+
+    async def verify(self, commit: GitCommit) -> None:
+        """Return if the commit carries a good signature of an allowed signer.
+
+        Raises:
+            RefusedCommit: it does not.
+        """
+        ...
+
+    async def blobs(self, commit: GitCommit, path: str) -> tuple[Blob, ...]:
+        """What stands below `path` ("" is the root), by name; the path itself if it is no folder.
+
+        Raises:
+            RefusedCommit: there is more than a set of policies may have.
+        """
+        ...
+
+    async def read(self, blobs: Collection[Blob]) -> dict[str, bytes]:
+        """The content of files, by hash. One larger than a set's file may be comes cut off right
+        behind that limit.
+
+        Raises:
+            RefusedCommit: together they are more than a set of policies may have.
+        """
+        ...
+
+
 class Clock(Protocol):
     """Time. `now` is aware UTC; `monotonic` is seconds for measuring spans."""
 
@@ -278,6 +329,7 @@ __all__ = [
     "Issuer",
     "LeaseId",
     "Put",
+    "Repository",
     "Store",
     "Transaction",
     "Watched",

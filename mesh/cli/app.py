@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 
 import typer
 
-from mesh.cli import authority, changes, console, host, inspection, sidecars
+from mesh.cli import authority, changes, console, host, inspection, sidecars, sync
 from mesh.cli.bugs import report_bug
 from mesh.cli.options import Flags
 from mesh.errors import MeshError, UsageError
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for group in (changes, inspection, sidecars, host):
+for group in (changes, inspection, sync, sidecars, host):
     group.register(app)
 authority.register(app)
 
@@ -36,7 +36,7 @@ def main(
     *,
     store: str = typer.Option(None, metavar="URL", help="sqlite:///PATH or etcd://HOST:2379."),
     discovery: str = typer.Option(None, metavar="URL", help="store: or consul://HOST:8500."),
-    ca: str = typer.Option(None, metavar="URL", help="local:."),
+    ca: str = typer.Option(None, metavar="URL", help="local: or https://HOST:8443?..."),
     state: str = typer.Option(None, metavar="DIR", help="Where this host's files are."),
     config: str = typer.Option(None, metavar="FILE", help="mesh.toml, else found upwards."),
     verbose: bool = typer.Option(False, "--verbose", help="Log more."),

@@ -29,7 +29,7 @@ def encode_status(status: SidecarStatus) -> bytes:
                 [name.namespace, name.name, address.address, address.port]
                 for name, address in sorted(status.upstreams.items())
             ],
-            "rejections": [_diagnostic(item) for item in status.rejections],
+            "rejections": [write_diagnostic(item) for item in status.rejections],
             "stale": status.stale,
             "certificate_not_after": None if expiry is None else expiry.isoformat(),
             "sockets": status.sockets,
@@ -61,7 +61,7 @@ def decode_status(data: bytes) -> SidecarStatus:
                 ServiceName(namespace, name): Address(address, int(port))
                 for namespace, name, address, port in value["upstreams"]
             },
-            rejections=tuple(_read_diagnostic(item) for item in value["rejections"]),
+            rejections=tuple(read_diagnostic(item) for item in value["rejections"]),
             stale=value["stale"],
             certificate_not_after=None if expiry is None else datetime.fromisoformat(expiry),
             sockets=value["sockets"],
@@ -79,7 +79,8 @@ def _read_address(value: Any) -> Address | None:
     return None if value is None else Address(value[0], int(value[1]))
 
 
-def _diagnostic(item: Diagnostic) -> dict[str, object]:
+def write_diagnostic(item: Diagnostic) -> dict[str, object]:
+    """A diagnostic as a JSON value; `read_diagnostic` is the inverse."""
     return {
         "at": _position(item.position),
         "severity": item.severity.value,
@@ -90,7 +91,8 @@ def _diagnostic(item: Diagnostic) -> dict[str, object]:
     }
 
 
-def _read_diagnostic(value: Mapping[str, Any]) -> Diagnostic:
+def read_diagnostic(value: Mapping[str, Any]) -> Diagnostic:
+    """A diagnostic from its JSON value; ValueError, KeyError or TypeError if it is none."""
     return Diagnostic(
         position=Position(*value["at"]),
         severity=Severity(value["severity"]),

@@ -1,0 +1,137 @@
+"""The command that follows a git repository: sync."""
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mesh.cli.options import Output, OutputOption, Source, Timeout, duration, source_name
+from mesh.errors import UsageError
+
+if TYPE_CHECKING:
+    from mesh.sync.options import Drift
+
+_Repo = Annotated[str, typer.Option("--repo", metavar="URL|PATH", help="What `git fetch` takes.")]
+_Branch = Annotated[str, typer.Option("--branch", metavar="NAME", help="The branch to follow.")]
+_Path = Annotated[
+    str, typer.Option("--path", metavar="DIR", help="The policies' folder in it [all of it].")
+]
+_Interval = Annotated[
+    str, typer.Option("--interval", metavar="DURATION", help="How often to look.")
+]
+_Once = Annotated[bool, typer.Option("--once", help="Look once, wait for the sidecars, exit.")]
+_Resume = Annotated[
+    bool, typer.Option("--resume", help="Apply the newest commit although it was rolled back.")
+]
+_Drift = Annotated[
+    str,
+    typer.Option("--drift", metavar="show|repair|leave", help="What to do about changes by hand."),
+]
+_AllowEmpty = Annotated[
+    bool, typer.Option("--allow-empty", help="No documents: delete all the source's.")
+]
+_RequireSignature = Annotated[
+    bool, typer.Option("--require-signature", help="Apply only commits that are signed.")
+]
+_AllowedSigners = Annotated[
+    Path | None,
+    typer.Option("--allowed-signers", metavar="FILE", help="Whose SSH signatures count, alone."),
+]
+_Report = Annotated[
+    Path | None, typer.Option("--report", metavar="FILE", help="Keep the newest report there.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command(
+        epilog="Example: mesh sync --repo git@git.example:mesh.git --branch main --path policies"
+    )(sync)
+
+
+def sync(
+    context: typer.Context,
+    *,
+    repo: _Repo,
+    branch: _Branch = "main",
+    path: _Path = "",
+    interval: _Interval = "30s",
+    source: Source = "main",
+    once: _Once = False,
+    timeout: Timeout = "30s",
+    resume: _Resume = False,
+    drift: _Drift = "show",
+    allow_empty: _AllowEmpty = False,
+    require_signature: _RequireSignature = False,
+    allowed_signers: _AllowedSigners = None,
+    report: _Report = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Keep a source at the newest commit of a branch; a bad commit changes nothing.
+
+    Several repositories are several sources. Of several syncs of one source one works, the
+    others stand by.
+    """
+    import asyncio
+    import os
+    import socket
+
+    from mesh.adapters.git import GitOptions
+    from mesh.adapters.git.location import locate, redact
+    from mesh.cli.sync_outcomes import ReportFile, show_looked
+    from mesh.cli.sync_wiring import sync_ports
+    from mesh.cli.wiring import settings_of
+    from mesh.sync import single
+    from mesh.sync.options import SyncOptions
+
+    if allowed_signers is not None and not require_signature:
+        raise UsageError("--allowed-signers says nothing without --require-signature")
+    options = SyncOptions(
+        source=source_name(source),
+        repository=redact(locate(repo)),
+        branch=branch,
+        path=folder(path),
+        name=f"{socket.gethostname()}:{os.getpid()}",
+        interval=duration(interval, "--interval"),
+        patience=duration(timeout, "--timeout"),
+        drift=_drift(drift),
+        resume=resume,
+        require_signature=require_signature,
+        allow_empty=allow_empty,
+    )
+    git = GitOptions(url=repo, branch=branch, signers=_signers(allowed_signers))
+    settings = settings_of(context)
+    as_json = output is Output.JSON
+    file = None if report is None else ReportFile(report)
+    if once:
+        ports = sync_ports(settings, git, source, file.tell if file else lambda _: None)
+        looked = asyncio.run(single.once(options, ports))
+        show_looked(looked, as_json=as_json)
+        raise typer.Exit(looked.error.exit_code if looked.error else 0)
+
+
+def folder(text: str) -> str:
+    """A folder of a repository as git names it; "" is its root.
+
+    Raises:
+        UsageError: it leads out of the repository.
+    """
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts:
+        raise UsageError(f'--path: "{text}" is no folder of a repository', "write it from its root")
+    return "" if path == PurePosixPath() else str(path)
+
+
+def _drift(text: str) -> "Drift":
+    from mesh.sync.options import Drift
+
+    try:
+        return Drift(text)
+    except ValueError:
+        raise UsageError(f'--drift: "{text}" is none of {", ".join(Drift)}') from None
+
+
+def _signers(file: Path | None) -> Path | None:
+    if file is not None and not file.is_file():
+        raise UsageError(f'--allowed-signers: there is no file "{file}"')
+    return None if file is None else file.absolute()

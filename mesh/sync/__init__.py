@@ -1,0 +1,1 @@
+"""`mesh sync`: a source that follows a branch of a git repository."""
