@@ -5,6 +5,7 @@ the setting, where it came from and the nearest valid word.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +17,14 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from mesh.errors import UsageError
 
 FILE: Final = "mesh.toml"
-NAMES: Final = ("store", "discovery", "ca", "state")
+NAMES: Final = ("store", "discovery", "ca", "state", "token_file")
 ETCD_PORT: Final = 2379
+CA_PORT: Final = 8443
 CONSUL_PORT: Final = 8500
 
 _ETCD_KEYS = ("cacert", "cert", "key")
+_CA_KEYS = ("fingerprint", "cacert")
+_FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _CONSUL_KEYS = ("token_file", "datacenter", "cacert", "cert", "key")
 
 
@@ -56,12 +60,28 @@ class ConsulDiscovery:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthorityService:
+    """A certificate authority on another host, known by the fingerprints of its roots (`sha256:`
+    and hexadecimal, of the certificate's DER form) or by a file of them.
+    """
+
+    host: str
+    port: int
+    fingerprints: tuple[str, ...] = ()
+    cacert: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """`discovery is None`: in the store. `sources` says for each setting where it came from."""
+    """`discovery is None`: in the store; `authority is None`: the local one. `token_file` has the
+    join token for the authority. `sources` says for each setting where it came from.
+    """
 
     state: Path
     store: SQLiteStore | EtcdStore
     discovery: ConsulDiscovery | None = None
+    authority: AuthorityService | None = None
+    token_file: Path | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -92,7 +112,9 @@ def read_settings(
         state=state,
         store=_store(values.get("store"), state),
         discovery=_discovery(values.get("discovery", "store:")),
-        sources=_check_ca(values.get("ca", "local:"), sources),
+        authority=_authority(values.get("ca", "local:")),
+        token_file=Path(values["token_file"]).expanduser() if "token_file" in values else None,
+        sources=sources,
     )
 
 
@@ -190,14 +212,34 @@ def _discovery(text: str) -> ConsulDiscovery | None:
     )
 
 
-def _check_ca(text: str, sources: dict[str, str]) -> dict[str, str]:
+def _authority(text: str) -> AuthorityService | None:
     url = _split("ca", text, ("local", "https"))
-    if url.scheme == "https":
+    if url.scheme == "local":
+        return None
+    query = _query("ca", url, _CA_KEYS)
+    host, port = _endpoint(text, url.netloc, CA_PORT)
+    if url.path.strip("/"):
+        raise UsageError(f'the ca "{text}" has a path', "write https://HOST:8443?fingerprint=...")
+    if len(query) != 1:
+        given = "both a fingerprint and a file" if query else "neither a fingerprint nor a file"
         raise UsageError(
-            f'the certificate authority "{text}" is a service, which is not supported yet',
-            "leave MESH_CA out, or set it to local:",
+            f'the ca "{text}" has {given} to know it by',
+            "give ?fingerprint=sha256:... as the ready line of `mesh ca serve` tells it, or "
+            "?cacert=FILE",
         )
-    return sources
+    pins = query["fingerprint"].lower().split(",") if "fingerprint" in query else []
+    for fingerprint in pins:
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            raise UsageError(
+                f'"{fingerprint}" in the ca "{text}" is no fingerprint',
+                "it is sha256: and 64 hexadecimal digits, as `mesh ca status` shows it",
+            )
+    return AuthorityService(
+        host=host,
+        port=port,
+        fingerprints=tuple(pins),
+        cacert=_path(query, "cacert"),
+    )
 
 
 def _split(name: str, text: str, schemes: tuple[str, ...]) -> SplitResult:

@@ -12,16 +12,8 @@ def certificate_request(identity: Identity, key: ec.EllipticCurvePrivateKey) -> 
     """A PKCS #10 request (PEM) by `key`. The name in it is for people who look at requests: the
     issuer takes the identity from whoever it admits, never from here.
     """
-    request = (
-        x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([]))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri)]),
-            critical=True,
-        )
-        .sign(key, hashes.SHA256(), ecdsa_deterministic=True)
-    )
-    return request.public_bytes(serialization.Encoding.PEM)
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity.uri)])
+    return _signed(_unnamed().add_extension(names, critical=True), key)
 
 
 def new_key_and_csr(identity: Identity) -> tuple[bytes, bytes]:
@@ -32,3 +24,20 @@ def new_key_and_csr(identity: Identity) -> tuple[bytes, bytes]:
     """
     key = ec.generate_private_key(ec.SECP256R1())
     return key_to_pem(key), certificate_request(identity, key)
+
+
+def server_key_and_csr() -> tuple[bytes, bytes]:
+    """A new key and its request for the authority's own server, which is given its names."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key_to_pem(key), _signed(_unnamed(), key)
+
+
+def _unnamed() -> x509.CertificateSigningRequestBuilder:
+    return x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+
+
+def _signed(
+    builder: x509.CertificateSigningRequestBuilder, key: ec.EllipticCurvePrivateKey
+) -> bytes:
+    request = builder.sign(key, hashes.SHA256(), ecdsa_deterministic=True)
+    return request.public_bytes(serialization.Encoding.PEM)

@@ -1,11 +1,11 @@
-"""The certificate authority's commands: ca init, status, rotate."""
+"""The certificate authority's commands: ca init, serve, status, rotate."""
 
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from mesh.cli import console
+from mesh.cli import console, tokens
 from mesh.cli.options import Output, OutputOption, duration
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ group = typer.Typer(help="The certificate authority of this host.", rich_markup_
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.add_typer(group, name="ca", epilog="Example: mesh ca status")
+    tokens.register(app)
 
 
 @group.command(epilog="Example: mesh ca init --trust-domain example.org")
@@ -41,6 +42,55 @@ def init(
     bundle = _with_issuer(context, lambda issuer: issuer.bundle())
     with_store(context, lambda store, _: publish(store, serialize(write_bundle(bundle))))
     _show(found, output)
+
+
+@group.command(epilog="Example: mesh ca serve --name ca.example.org --name 192.0.2.7")
+def serve(
+    context: typer.Context,
+    *,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Listens for sidecars here.")
+    ] = "0.0.0.0:8443",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name",
+            metavar="NAME,...",
+            help="Hosts and addresses that sidecars reach it by; may repeat [this host's].",
+        ),
+    ] = None,
+    trust_domain: Annotated[
+        str | None,
+        typer.Option("--trust-domain", metavar="NAME", help="Of a new authority [mesh.local]."),
+    ] = None,
+    max_lifetime: Annotated[
+        str,
+        typer.Option("--max-lifetime", metavar="DURATION", help="No certificate lives longer."),
+    ] = "168h",
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", metavar="HOST:PORT", help="Figures and health by plain HTTP."),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Serve the certificate authority to sidecars of other hosts until SIGTERM.
+
+    It prints one line when it serves, with the MESH_CA for those hosts; make their tokens with
+    `mesh token create`. The authority is that of the state folder, made on first use.
+    """
+    from mesh.cli.authority_service import Given, run
+
+    run(
+        context,
+        Given(
+            listen=listen,
+            names=name or (),
+            trust_domain=trust_domain,
+            max_lifetime=max_lifetime,
+            metrics=metrics,
+        ),
+        as_json=output is Output.JSON,
+    )
 
 
 @group.command(epilog="Example: mesh ca status --output json")

@@ -1,6 +1,7 @@
 """The composition root: settings become adapters, for the length of a command."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,10 +14,11 @@ from mesh import log
 from mesh.adapters.clock import SystemClock
 from mesh.cli.options import Flags
 from mesh.errors import UsageError
-from mesh.ports import Clock, Discovery, Store
-from mesh.settings import EtcdStore, Settings, SQLiteStore, read_settings
+from mesh.ports import Clock, Discovery, Issuer, Store
+from mesh.settings import AuthorityService, EtcdStore, Settings, SQLiteStore, read_settings
 
 if TYPE_CHECKING:
+    from mesh.adapters.ca_client import ServiceIssuer
     from mesh.adapters.issuer import LocalIssuer
     from mesh.sidecar.ports import SidecarPorts
 
@@ -99,10 +101,39 @@ def make_discovery(settings: Settings, store: Store, clock: Clock) -> Discovery:
 
 
 def make_issuer(settings: Settings, clock: Clock, trust_domain: str | None) -> "LocalIssuer":
-    """The certificate authority of the settings."""
+    """The certificate authority in the state folder of this host."""
     from mesh.adapters.issuer import LocalIssuer
 
     return LocalIssuer(settings.ca, clock=clock, trust_domain=trust_domain)
+
+
+def make_service_issuer(
+    settings: Settings, service: AuthorityService, clock: Clock, trust_domain: str | None
+) -> "ServiceIssuer":
+    """The client of a certificate authority's service."""
+    from mesh.adapters.ca_client import ServiceIssuer, ServiceSettings
+
+    # Kept apart by what vouches for it: another pin asks anew.
+    known_as = f"{service.host}:{service.port} {service.fingerprints} {service.cacert}"
+    name = hashlib.sha256(known_as.encode()).hexdigest()[:16]
+    return ServiceIssuer(
+        ServiceSettings(
+            host=service.host,
+            port=service.port,
+            fingerprints=service.fingerprints,
+            cacert=service.cacert,
+            token_file=settings.token_file,
+            learned=settings.state / "authorities" / f"{name}.json",
+        ),
+        clock=clock,
+        trust_domain=trust_domain,
+    )
+
+
+def _issuer(settings: Settings, clock: Clock, trust_domain: str) -> Issuer:
+    if settings.authority is None:
+        return make_issuer(settings, clock, trust_domain)
+    return make_service_issuer(settings, settings.authority, clock, trust_domain)
 
 
 def sidecar_ports(settings: Settings) -> "SidecarPorts":
@@ -116,7 +147,8 @@ def sidecar_ports(settings: Settings) -> "SidecarPorts":
         clock=clock,
         store=lambda: make_store(settings, clock),
         discovery=lambda store: make_discovery(settings, store, clock),
-        issuer=lambda trust_domain: make_issuer(settings, clock, trust_domain),
+        issuer=lambda trust_domain: _issuer(settings, clock, trust_domain),
+        is_trust_published=settings.authority is not None,
         configuration_server=AdsServer,
         data_plane=lambda folder, bootstrap: EnvoyProcess(
             folder=folder, bootstrap=bootstrap, clock=clock

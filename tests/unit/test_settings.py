@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from mesh.errors import UsageError
-from mesh.settings import ConsulDiscovery, EtcdStore, Settings, SQLiteStore, read_settings
+from mesh.settings import (
+    AuthorityService,
+    ConsulDiscovery,
+    EtcdStore,
+    Settings,
+    SQLiteStore,
+    read_settings,
+)
+
+PIN = "sha256:" + "0af1" * 16
 
 
 def read(tmp_path: Path, environment: dict[str, str] | None = None, **flags: str) -> Settings:
@@ -84,7 +93,12 @@ def test_consul_has_a_port_and_options(tmp_path: Path):
         ("store", "etcd://u:p@h", "no host and port", ""),
         ("discovery", "consul://h?tokenfile=x", '"tokenfile"', '"token_file"'),
         ("discovery", "dns:", "unknown scheme", "store"),
-        ("ca", "https://ca:8443", "not supported yet", "local:"),
+        ("ca", "https://ca:8443", "neither a fingerprint nor a file", "?fingerprint="),
+        ("ca", f"https://ca?fingerprint={PIN}&cacert=f", "both a fingerprint and a file", ""),
+        ("ca", "https://ca?fingerprint=sha256:12", "no fingerprint", "64 hexadecimal"),
+        ("ca", f"https://ca/mesh?fingerprint={PIN}", "has a path", "https://HOST"),
+        ("ca", f"https://ca?fingrprint={PIN}", '"fingrprint"', '"fingerprint"'),
+        ("ca", f"https://?fingerprint={PIN}", "no host and port", "HOST"),
         ("ca", "file:", "unknown scheme", "local"),
     ],
 )
@@ -93,6 +107,20 @@ def test_a_wrong_setting_is_refused_with_what_is_right(tmp_path: Path, name, val
         read(tmp_path, **{name: value})
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_an_authority_is_known_by_fingerprints_or_by_a_file(tmp_path: Path):
+    pinned = read(tmp_path, ca=f"https://ca.example.org?fingerprint={PIN.upper()},{PIN}").authority
+    assert pinned == AuthorityService("ca.example.org", 8443, (PIN, PIN))
+    filed = read(tmp_path, ca="https://[::1]:9443/?cacert=/etc/mesh/ca.pem").authority
+    assert filed == AuthorityService("[::1]", 9443, cacert=Path("/etc/mesh/ca.pem"))
+    assert read(tmp_path, ca="local:").authority is None
+
+
+def test_the_join_token_is_named_by_the_environment(tmp_path: Path):
+    found = read_settings({}, {"MESH_TOKEN_FILE": "/run/web.token"}, folder=tmp_path)
+    assert found.token_file == Path("/run/web.token")
+    assert found.sources["token_file"] == "MESH_TOKEN_FILE"
 
 
 @pytest.mark.parametrize(
