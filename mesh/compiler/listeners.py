@@ -57,7 +57,7 @@ def _outbound(view: View) -> Generated:
         "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST"},
         "forward_client_cert_details": "SANITIZE",
         "local_reply_config": replies.outbound(),
-        "http_filters": [_external_access(), _router()],
+        "http_filters": [_external_access(), _router(view)],
     }
     return _listener(
         name="outbound",
@@ -95,7 +95,7 @@ def _inbound(view: View, inbound: Inbound) -> Generated:
         address=inbound.listen,
         direction="INBOUND",
         chain={
-            "filters": _inbound_http(lifetime) if http else _inbound_tcp(lifetime),
+            "filters": _inbound_http(view, lifetime) if http else _inbound_tcp(lifetime),
             "transport_socket": _mutual_tls(inbound.protocol),
             "transport_socket_connect_timeout": text(_HANDSHAKE),
         },
@@ -109,7 +109,7 @@ def _inbound(view: View, inbound: Inbound) -> Generated:
     )
 
 
-def _inbound_http(lifetime: timedelta) -> list[JSON]:
+def _inbound_http(view: View, lifetime: timedelta) -> list[JSON]:
     manager = {
         **_http_manager("inbound", INBOUND_ROUTES),
         "codec_type": "HTTP2",
@@ -124,7 +124,7 @@ def _inbound_http(lifetime: timedelta) -> list[JSON]:
         "local_reply_config": replies.inbound(),
         "http_filters": [
             _discovered(authorization.HTTP_ACCESS, authorization.HTTP_RBAC),
-            _router(),
+            _router(view),
         ],
     }
     return [_filter("envoy.filters.network.http_connection_manager", _HCM, manager)]
@@ -187,10 +187,11 @@ def _external_access() -> JSON:
     return {"name": authorization.EXTERNAL_ACCESS, "typed_config": body, "disabled": True}
 
 
-def _router() -> JSON:
+def _router(view: View) -> JSON:
     router = _TYPE + "filters.http.router.v3.Router"
-    # Neither x-envoy-* headers nor the statistics that only they and canaries use.
-    options = {"suppress_envoy_headers": True, "dynamic_stats": False}
+    # Codes and times by backend and route cost some 2 % of a request: for who scrapes them only.
+    # To ask for them or not is a changed listener; while it stays so, none of it changes.
+    options = {"suppress_envoy_headers": True, "dynamic_stats": view.placement.metrics}
     return _filter("envoy.filters.http.router", router, options)
 
 

@@ -34,6 +34,9 @@ from mesh.model.policy import (
 from mesh.model.snapshot import ResourceType
 
 _LOAD_HEADER: Final = "endpoint-load-metrics"
+IMPLICIT_ROUTE: Final = "-"
+"""What the statistics call the route of a service that no rule routes."""
+
 _UPGRADES: Final[JSON] = {"upgrade_configs": [{"upgrade_type": "websocket"}]}
 
 
@@ -111,6 +114,8 @@ def _unknown_host(view: View) -> JSON:
 def _routes(view: View, service: VirtualService, route: Route) -> Iterator[JSON]:
     """One route; for a redirect to the request's own host perhaps one more for each host."""
     common: JSON = {"name": route.rule} if route.rule else {}
+    if view.placement.metrics:
+        common["stat_prefix"] = route.rule or IMPLICIT_ROUTE
     common["match"] = _match(route.match)
     redirect = route.filters.redirect
     if redirect is not None:

@@ -13,6 +13,7 @@ class Placement:
 
     `inbound` and `app` are None for a caller-only sidecar. `upstreams` are the loopback
     addresses of the TCP services in its scope, given by the agent and kept over restarts.
+    `metrics`: somebody scrapes this sidecar, so that its Envoy counts codes and times.
     """
 
     id: str
@@ -21,3 +22,4 @@ class Placement:
     inbound: Address | None = None
     app: Address | None = None
     upstreams: Mapping[ServiceName, Address] = field(default_factory=dict)
+    metrics: bool = False
