@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import NewType, Protocol, Self
 
 from mesh.errors import InputError
+from mesh.metrics.statistics import Statistics
 from mesh.model.catalog import Catalog, Endpoint
 from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
 from mesh.model.snapshot import Rejection, Snapshot
@@ -197,6 +198,19 @@ class DataPlane(Protocol):
         """Whether Envoy answers ready now."""
         ...
 
+    @property
+    def restarts(self) -> int:
+        """How often `run` started it again after it had ended by itself."""
+        ...
+
+    async def statistics(self) -> Statistics:
+        """What it has counted since it was started.
+
+        Raises:
+            Unavailable: it does not answer.
+        """
+        ...
+
     async def drain(self, grace: timedelta) -> None:
         """Finish open requests within `grace`, refuse new ones, then end the process."""
         ...
@@ -205,12 +219,13 @@ class DataPlane(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
     """How far Envoy is: everything of `revision` and `generation` that was not rejected is
-    in force. `generation` counts `publish` calls.
+    in force. `generation` counts `publish` calls, `nacks` every refusal since the start.
     """
 
     generation: int = 0
     revision: int = 0
     rejections: tuple[Rejection, ...] = ()
+    nacks: int = 0
 
 
 class ConfigurationServer(Protocol):

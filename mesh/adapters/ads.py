@@ -62,6 +62,7 @@ class AdsServer:
         self._publisher = Publisher()
         self._news = Latest((0, 0))
         self._acknowledged = Latest(Acknowledged())
+        self._nacks = 0
 
     def publish(self, snapshot: Snapshot) -> int:
         """Make `snapshot` what Envoy shall run; returns its generation. Never blocks."""
@@ -117,6 +118,7 @@ class AdsServer:
             if request is None:
                 continue
             if request.error is not None:
+                self._nacks += 1
                 _log.warning(
                     "envoy refused configuration", type=request.type.name, detail=request.error
                 )
@@ -140,6 +142,7 @@ class AdsServer:
                 generation=outcome.generation,
                 revision=outcome.revision,
                 rejections=outcome.rejections,
+                nacks=self._nacks,
             )
         )
 

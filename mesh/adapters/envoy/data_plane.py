@@ -22,6 +22,7 @@ from mesh.adapters.envoy.process import (
     write_bootstrap,
 )
 from mesh.errors import OutsideError, Unavailable
+from mesh.metrics.statistics import Statistics
 from mesh.ports import Clock
 
 _READY_POLL = timedelta(milliseconds=20)
@@ -65,6 +66,12 @@ class EnvoyProcess:
         self._node = str(bootstrap["node"]["id"])
         self._admin = Admin(Path(bootstrap["admin"]["address"]["pipe"]["path"]))
         self._is_drained = False
+        self._restarts = 0
+
+    @property
+    def restarts(self) -> int:
+        """How often `run` started Envoy again after it had ended by itself."""
+        return self._restarts
 
     @property
     def pid(self) -> int | None:
@@ -100,6 +107,7 @@ class EnvoyProcess:
                 break
             if self._clock.monotonic() - born >= _YOUNG.total_seconds():
                 delay = timedelta()
+            self._restarts += 1
             _log.warning("envoy ended, restarting", node=self._node, reason=reason)
             await self._clock.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
             delay = min(max(2 * delay, _FIRST_DELAY), _LONGEST_DELAY)
@@ -113,6 +121,14 @@ class EnvoyProcess:
     async def is_ready(self) -> bool:
         """Whether Envoy answers ready now."""
         return await self._admin.is_ready()
+
+    async def statistics(self) -> Statistics:
+        """What Envoy has counted since it was started.
+
+        Raises:
+            Unavailable: it does not answer.
+        """
+        return await self._admin.statistics()
 
     async def drain(self, grace: timedelta) -> None:
         """Tell clients to leave, let open requests and TCP connections finish within `grace`,
