@@ -1,8 +1,7 @@
 """Documents from the disk or standard input: bounded, without loops, each mistake at its place.
 
-Names are relative to the git root, so that they are the same in every checkout. Outside of git
-they begin with the path as it was given where that is a plain relative one (an editor finds the
-place), and are relative to the given path otherwise.
+Names are relative to the git root, so that they are the same in every checkout; outside of git
+they are relative to the given path.
 """
 
 import os
@@ -93,13 +92,11 @@ def _read_path(path: Path, reading: Reading) -> None:
     except OSError as error:
         _refuse_missing(path, error, reading)
         return
-    is_plain = not path.is_absolute() and ".." not in path.parts
     if stat.S_ISDIR(mode):
-        base = root or (Path.cwd() if is_plain else absolute)
-        for file in _walk(absolute, base, reading):
-            _read_file(file, _name(file, base), reading)
+        for file in _walk(absolute, root or absolute, reading):
+            _read_file(file, _name(file, root or absolute), reading)
     else:
-        name = str(path) if is_plain else path.name
+        name = str(path) if not path.is_absolute() and ".." not in path.parts else path.name
         _read_file(absolute, _name(absolute, root) if root else name, reading)
 
 
