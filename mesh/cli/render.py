@@ -9,6 +9,7 @@ from mesh.cli import console
 from mesh.cli.console import GREEN, JSON, RED, YELLOW, paint
 from mesh.cli.plans import changes_json, changes_text
 from mesh.cli.ready import address_text, upstreams_json
+from mesh.cli.sources import followed_json, followed_text
 from mesh.model.revision import Revision
 from mesh.model.status import SidecarState
 from mesh.operations.drafting import Drafted
@@ -58,8 +59,15 @@ def show_status(status: Status, *, as_json: bool) -> None:
     if status.lost:
         console.note(f"the store is out of reach, this is old news: {status.lost}")
     console.say(f"head: revision {status.head}, {console.plural(len(status.members), 'sidecar')}")
-    if not status.members:
-        return
+    if status.members:
+        _show_members(status)
+    if status.sources:
+        console.say()
+        for line in followed_text(status.sources):
+            console.say(line)
+
+
+def _show_members(status: Status) -> None:
     head = ("ID", "SERVICE", "STATE", "REVISION", "INBOUND", "OUTBOUND", "CERTIFICATE")
     lines = console.table([head, *(_member_row(item, status.head) for item in status.members)])
     for line, member in zip(lines.splitlines(), (None, *status.members), strict=True):
@@ -123,7 +131,12 @@ def instant(moment: datetime) -> str:
 
 def _status_json(status: Status) -> JSON:
     sidecars = [_member_json(member, status.head) for member in status.members]
-    return {"head": status.head, "sidecars": sidecars, "lost": status.lost}
+    return {
+        "head": status.head,
+        "sidecars": sidecars,
+        "sources": followed_json(status.sources),
+        "lost": status.lost,
+    }
 
 
 def _member_json(member: Member, head: int) -> JSON:
@@ -170,4 +183,5 @@ def _revision_json(item: Revision) -> JSON:
         "source": item.source,
         "commit": item.commit,
         "changes": {"create": item.created, "update": item.updated, "delete": item.deleted},
+        "restores": item.restores,
     }

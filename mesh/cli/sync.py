@@ -1,5 +1,8 @@
 """The command that follows a git repository: sync."""
 
+import os
+import shlex
+import socket
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +13,7 @@ from mesh.errors import UsageError
 
 if TYPE_CHECKING:
     from mesh.sync.options import Drift
+    from mesh.sync.webhook import WebhookOptions
 
 _Repo = Annotated[str, typer.Option("--repo", metavar="URL|PATH", help="What `git fetch` takes.")]
 _Branch = Annotated[str, typer.Option("--branch", metavar="NAME", help="The branch to follow.")]
@@ -40,6 +44,17 @@ _AllowedSigners = Annotated[
 _Report = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Keep the newest report there.")
 ]
+_Hook = Annotated[
+    str | None,
+    typer.Option("--on-failure", metavar="COMMAND", help="Run it, report on its standard input."),
+]
+_Webhook = Annotated[
+    str | None, typer.Option("--webhook", metavar="HOST:PORT", help="Be called after a push.")
+]
+_Secret = Annotated[
+    Path | None,
+    typer.Option("--webhook-secret", metavar="FILE", help="What the caller must know."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -65,6 +80,9 @@ def sync(
     require_signature: _RequireSignature = False,
     allowed_signers: _AllowedSigners = None,
     report: _Report = None,
+    on_failure: _Hook = None,
+    webhook: _Webhook = None,
+    webhook_secret: _Secret = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Keep a source at the newest commit of a branch; a bad commit changes nothing.
@@ -72,16 +90,10 @@ def sync(
     Several repositories are several sources. Of several syncs of one source one works, the
     others stand by.
     """
-    import asyncio
-    import os
-    import socket
-
     from mesh.adapters.git import GitOptions
     from mesh.adapters.git.location import locate, redact
-    from mesh.cli.sync_outcomes import ReportFile, show_looked
-    from mesh.cli.sync_wiring import sync_ports
+    from mesh.cli.sync_process import Process
     from mesh.cli.wiring import settings_of
-    from mesh.sync import single
     from mesh.sync.options import SyncOptions
 
     if allowed_signers is not None and not require_signature:
@@ -99,15 +111,17 @@ def sync(
         require_signature=require_signature,
         allow_empty=allow_empty,
     )
-    git = GitOptions(url=repo, branch=branch, signers=_signers(allowed_signers))
-    settings = settings_of(context)
-    as_json = output is Output.JSON
-    file = None if report is None else ReportFile(report)
+    process = Process(
+        settings=settings_of(context),
+        options=options,
+        git=GitOptions(url=repo, branch=branch, signers=_signers(allowed_signers)),
+        report=report,
+        hook=_words(on_failure),
+        as_json=output is Output.JSON,
+    )
     if once:
-        ports = sync_ports(settings, git, source, file.tell if file else lambda _: None)
-        looked = asyncio.run(single.once(options, ports))
-        show_looked(looked, as_json=as_json)
-        raise typer.Exit(looked.error.exit_code if looked.error else 0)
+        raise typer.Exit(process.once())
+    process.serve(_webhook(webhook, webhook_secret))
 
 
 def folder(text: str) -> str:
@@ -135,3 +149,24 @@ def _signers(file: Path | None) -> Path | None:
     if file is not None and not file.is_file():
         raise UsageError(f'--allowed-signers: there is no file "{file}"')
     return None if file is None else file.absolute()
+
+
+def _words(command: str | None) -> list[str]:
+    try:
+        words = shlex.split(command or "")
+    except ValueError as error:
+        raise UsageError(f"--on-failure: {error}") from error
+    if command is not None and not words:
+        raise UsageError("--on-failure: there is no command")
+    return words
+
+
+def _webhook(where: str | None, secret: Path | None) -> "WebhookOptions | None":
+    from mesh.cli.sidecar_options import address
+    from mesh.sync.webhook import WebhookOptions, read_secret
+
+    if (where is None) != (secret is None):
+        raise UsageError("--webhook and --webhook-secret go together")
+    if where is None or secret is None:
+        return None
+    return WebhookOptions(address(where, "--webhook"), read_secret(secret))

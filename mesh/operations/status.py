@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mesh.latest import Latest
 from mesh.operations.concurrency import closing
 from mesh.operations.sidecars import Member, members, read_members
+from mesh.operations.sources import Followed, read_sources, sources
 from mesh.operations.state import read_head
 from mesh.planning import keyspace
 from mesh.planning.record import parse_record
@@ -15,17 +16,21 @@ from mesh.ports import Entry, Store, Watched
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Head and the sidecars, by id. `lost` is why this is old news, where it is."""
+    """Head, the sidecars by id, the sources that follow git by name. `lost` is why this is old
+    news, where it is.
+    """
 
     head: int
     members: tuple[Member, ...]
     lost: str | None = None
+    sources: tuple[Followed, ...] = ()
 
 
 async def status(store: Store) -> Status:
     """The mesh as it is now."""
     head, _ = await read_head(store)
-    return Status(head.revision.number if head else 0, await read_members(store))
+    number = head.revision.number if head else 0
+    return Status(number, await read_members(store), sources=await read_sources(store))
 
 
 async def follow(store: Store, show: Callable[[Status], None]) -> None:
@@ -33,19 +38,21 @@ async def follow(store: Store, show: Callable[[Status], None]) -> None:
 
     An outage is told once as `lost`, with the last known status.
     """
-    heads: Latest[Watched | None] = Latest(None)
-    sidecars: Latest[Watched | None] = Latest(None)
+    cells: dict[str, Latest[Watched | None]] = {
+        prefix: Latest(None) for prefix in (keyspace.HEAD, keyspace.SIDECARS, keyspace.SYNC)
+    }
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_feed(store, keyspace.HEAD, heads, changed))
-        group.create_task(_feed(store, keyspace.SIDECARS, sidecars, changed))
+        for prefix, cell in cells.items():
+            group.create_task(_feed(store, prefix, cell, changed))
         last: Status | None = None
         while True:
             await changed.wait()
             changed.clear()
-            if heads.value is None or sidecars.value is None:
+            known = {prefix: cell.value for prefix, cell in cells.items() if cell.value}
+            if len(known) < len(cells):
                 continue
-            newest = _status(heads.value, sidecars.value)
+            newest = _status(known)
             if newest != last:
                 show(newest)
             last = newest
@@ -60,9 +67,13 @@ async def _feed(
             changed.set()
 
 
-def _status(heads: Watched, sidecars: Watched) -> Status:
+def _status(known: Mapping[str, Watched]) -> Status:
+    lost = (watched.lost for watched in known.values() if watched.lost)
     return Status(
-        _number(heads.entries), members(sidecars.entries), heads.lost or sidecars.lost or None
+        _number(known[keyspace.HEAD].entries),
+        members(known[keyspace.SIDECARS].entries),
+        next(lost, None),
+        sources(known[keyspace.SYNC].entries),
     )
 
 

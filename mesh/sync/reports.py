@@ -74,12 +74,16 @@ def told(
     report: SourceStatus, error: MeshError, found: tuple[Diagnostic, ...] = ()
 ) -> SourceStatus:
     """The report with an error's words, and its diagnostics up to a bound."""
+    message = error.message
     if isinstance(error, InvalidDocuments):
         found = error.diagnostics
+        count = sum(item.severity is Severity.ERROR for item in found)
+        noun = "mistake" if count == 1 else "mistakes"
+        message = f"{count} {noun} in the commit's {error.documents} documents; nothing changes"
     return replace(
         report,
         code=error.code,
-        message=error.message,
+        message=message,
         hint=error.hint,
         diagnostics=found[:MOST_DIAGNOSTICS],
     )

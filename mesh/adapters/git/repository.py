@@ -293,8 +293,9 @@ class GitRepository:
     def _take_folder(self) -> None:
         """Make the folder and hold it for as long as this process works with it."""
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder.chmod(0o700)
+            for folder in (self._folder.parent, self._folder):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.chmod(0o700)
             self._lock = os.open(
                 self._folder / "mesh.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
