@@ -36,6 +36,8 @@ def ready_text(ready: "Ready") -> str:
         "outbound": address_text(ready.outbound),
         "revision": ready.revision,
     }
+    if ready.metrics is not None:
+        facts["metrics"] = address_text(ready.metrics)
     return " ".join(["ready", *(f"{name}={value}" for name, value in facts.items())])
 
 
@@ -51,6 +53,7 @@ def ready_json(ready: "Ready") -> str:
             "outbound": address_text(ready.outbound),
             "upstreams": upstreams_json(ready.upstreams),
             "revision": ready.revision,
+            "metrics": address_text(ready.metrics),
         }
     )
 

@@ -37,6 +37,7 @@ class Given:
     id: str | None
     upstreams: Sequence[str]
     advertise: str | None
+    metrics: str | None = None
 
     def options(self, state: Path) -> SidecarOptions:
         """What they mean. Names of hosts are looked up.
@@ -59,6 +60,7 @@ class Given:
             meta=dict(pair(text) for text in self.meta),
             tags=frozenset(self.tags),
             id=self.id,
+            metrics=None if self.metrics is None else address(self.metrics, "--metrics"),
         )
 
 

@@ -11,6 +11,7 @@
     register         the instance, healthy while Envoy and the application are
     report           status under a lease
     remember         the last good state on disk
+    telemetry        what Prometheus scrapes, where it shall
 
 Nothing at the start waits for a server when something is remembered. At the end the instance
 leaves discovery first, so that its callers have turned away when Envoy drains.
@@ -43,6 +44,7 @@ from mesh.sidecar.remembered import Remembered
 from mesh.sidecar.reporter import Reporter
 from mesh.sidecar.retry import forever
 from mesh.sidecar.standing import Standing
+from mesh.sidecar.telemetry import Observed, Telemetry
 from mesh.sidecar.trust import TrustSource
 from mesh.sidecar.waiting import newer_within, set_within
 
@@ -86,9 +88,10 @@ async def run(
     try:
         async with asyncio.TaskGroup() as tasks:
             sidecar = Sidecar(options, ports, place)
-            running = tasks.create_task(sidecar.run(on_ready, patience))
-            await stop.wait()
-            await sidecar.end()
+            async with sidecar.telemetry:
+                running = tasks.create_task(sidecar.run(on_ready, patience))
+                await stop.wait()
+                await sidecar.end()
             running.cancel()
     except BaseExceptionGroup as group:
         raise _told(group) from group
@@ -142,6 +145,18 @@ class Sidecar:
             self._store, clock, id=place.folder.id, owner=place.owner, describe=self._describe
         )
         self._registration = self._registration_of(options)
+        observed = Observed(
+            placement=place.placement,
+            data_plane=place.data_plane,
+            policies=self._policies,
+            catalog=self._catalog,
+            certificates=self._certificates,
+            compiled=self._reconciler.compiled,
+            standing=self._standing,
+            acknowledged=self._acknowledged,
+            troubles=self._troubles,
+        )
+        self.telemetry = Telemetry(observed, ports, options.metrics)
 
     async def run(
         self, on_ready: Callable[[Ready], None], patience: timedelta | None = None
@@ -164,6 +179,7 @@ class Sidecar:
             tasks.create_task(self._place.data_plane.run())
             for what, attempt in surviving.items():
                 tasks.create_task(forever(self._clock, what, attempt))
+            tasks.create_task(self.telemetry.run())
             tasks.create_task(self._recall())
             tasks.create_task(self._acknowledge())
             tasks.create_task(self._on(self._reconciler.compiled, self._stand))
@@ -289,6 +305,7 @@ class Sidecar:
             outbound=placement.outbound,
             upstreams=self._reconciler.compiled.value.upstreams,
             revision=self._standing.value.revision,
+            metrics=self.telemetry.address,
         )
 
     # --- discovery, reports, disk ------------------------------------------------------------

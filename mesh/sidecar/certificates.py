@@ -80,6 +80,11 @@ class CertificateKeeper:
         self._request: tuple[Identity, bytes, bytes] | None = None
         self.newest: Latest[SVID | None] = Latest(remembered)
 
+    @property
+    def is_authority_up(self) -> bool:
+        """Whether the authority did what it was asked for last."""
+        return self._outage.reason is None
+
     def trouble(self, now: datetime) -> str | None:
         """Why there is no certificate as asked for, or not for long; None while all is well."""
         reason, svid, scope = self._outage.reason, self.newest.value, self._scope.value

@@ -18,6 +18,7 @@ class SidecarOptions:
     `app is None`: a caller only, without an inbound listener. Port 0 takes a free one.
     `upstreams` pins TCP services to loopback addresses (port 0: chosen by the agent).
     `advertise` is the host that others reach `inbound` at; None lets the agent find it.
+    `metrics` is where Prometheus scrapes; None: nowhere, and Envoy counts less.
     `id is None`: `<host>-<namespace>-<service>-<n>`, the lowest n that nobody holds.
     `state` is the folder of MESH_STATE; a sidecar keeps its files in `sidecars/<id>` below.
     """
@@ -32,3 +33,4 @@ class SidecarOptions:
     meta: Mapping[str, str] = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
     id: str | None = None
+    metrics: Address | None = None

@@ -99,6 +99,7 @@ def _placement(
         outbound=addresses.outbound(options.outbound),
         inbound=addresses.inbound(options.inbound) if options.app else None,
         app=options.app,
+        metrics=options.metrics is not None,
     )
 
 

@@ -74,6 +74,19 @@ class PolicySource:
         self._reading = Outage("policies")
 
     @property
+    def head(self) -> int:
+        """The number of the newest revision that the store told of; 0: of none."""
+        try:
+            return record.parse_record(self._head.value).revision.number if self._head.value else 0
+        except MeshError:
+            return 0  # told as trouble
+
+    @property
+    def is_in_touch(self) -> bool:
+        """Whether the store has answered, and answers."""
+        return self._head.value is not None and self._outage.reason is None
+
+    @property
     def trouble(self) -> str | None:
         """Why `newest` may be old, while it may."""
         return self._outage.reason or self._reading.reason

@@ -3,7 +3,7 @@
 policies.yaml    the documents; or `policies` in sidecar.json names folders of the project
 sidecar.json     whose sidecar it is: `service`, `namespace`, whether it has an `app`, `upstreams`
                  (name to port), `ages` ("HTTPRoute default/api" to revision; 1 if not said),
-                 `identity` (false: no certificate yet)
+                 `identity` (false: no certificate yet), `metrics` (true: somebody scrapes)
 catalog.json     instances by service ("default/api"), and all registered `names`; may be absent
 clusters.json, endpoints.json, extensions.json, listeners.json, routes.json, secrets.json
                  what is expected, by name; an absent file expects none
@@ -107,6 +107,7 @@ class Case:
             inbound=Address("0.0.0.0", 15006) if app else None,
             app=Address(HOST, 8080) if app else None,
             upstreams={name(each): Address(HOST, port) for each, port in ports.items()},
+            metrics=self.sidecar.get("metrics", False),
         )
 
     def view(self, authority: Authority | None = None) -> View:

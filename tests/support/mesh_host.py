@@ -31,6 +31,7 @@ from mesh.adapters.envoy import EnvoyProcess
 from mesh.adapters.envoy.process import Record
 from mesh.adapters.issuer import LocalIssuer
 from mesh.adapters.registered import RegisteredDiscovery
+from mesh.adapters.scrape import ScrapeEndpoint
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Address
 from mesh.model.status import SidecarStatus
@@ -234,6 +235,7 @@ class Host:
             ),
             "configuration_server": AdsServer,
             "data_plane": _data_plane,
+            "scrape": ScrapeEndpoint,
         }
         return SidecarPorts(**(parts | other))
 
