@@ -1,0 +1,1 @@
+"""Faults, each under constant load through real sidecars: `python -m tests.faults [NAME...]`."""
