@@ -22,13 +22,13 @@ setup: $(STAMP)     ## Make .venv with mesh in it
 demo: setup         ## Show the mesh at work: a shop of three services on this machine
 	@$(BIN)/mesh demo
 
-servers: setup      ## Put real etcd and Consul into .tools/bin (no root needed)
+servers: setup      ## Put real etcd, Consul and Prometheus into .tools/bin (no root needed)
 	@$(BIN)/python tools/servers.py
 
 images: setup       ## The Docker images of the container tests and the Compose demo, from nothing
 	@$(BIN)/python -m tools.images
 
-test: setup         ## Every test, with the real Envoy, etcd and Consul
+test: setup         ## Every test, with the real Envoy, etcd, Consul and Prometheus
 	@$(BIN)/python tools/servers.py || { test "$$CI" != true || exit 1; }
 	$(BIN)/pytest
 

@@ -1,7 +1,8 @@
-"""Find real etcd and Consul for the tests, or put them into .tools/bin without being root.
+"""Find real etcd, Consul and Prometheus for the tests, or put them into .tools/bin without being
+root.
 
-Each is looked for in MESH_TEST_ETCD or MESH_TEST_CONSUL, then on PATH, then in .tools/bin. What is
-missing comes, on Debian and Ubuntu, from the mirror that the machine's own apt uses, through a
+Each is looked for in MESH_TEST_ETCD, MESH_TEST_CONSUL or MESH_TEST_PROMETHEUS, then on PATH, then
+in .tools/bin. What is missing comes, on Debian and Ubuntu, from the mirror that the machine's own apt uses, through a
 private apt configuration: its own source list (the same mirror, another suite's name), lists and
 cache below .tools. Nothing is installed; the machine's apt is only read.
 """
@@ -33,7 +34,7 @@ class Server:
     """A program that tests run, and which package of which suite has it.
 
     `suites` maps a distribution's id (os-release) to the suite: the newest good etcd, and the
-    last Consul under a free licence.
+    last Consul under a free licence, and the Prometheus that hosts with packages have.
     """
 
     name: str
@@ -63,6 +64,15 @@ SERVERS = (
         programs=("consul",),
         probe=("version",),
         manual="Consul 1.8 or later",
+    ),
+    Server(
+        name="prometheus",
+        variable="MESH_TEST_PROMETHEUS",
+        packages=("prometheus",),
+        suites={"debian": "bookworm", "ubuntu": "noble"},
+        programs=("prometheus", "promtool"),
+        probe=("--version",),
+        manual="Prometheus 2.42 or later, with promtool beside it",
     ),
 )
 
@@ -290,11 +300,11 @@ def provide() -> None:
         program = locate(server.name)
         if program is None:
             raise Failure(f"{server.name} is still missing\n" + by_hand([server], "install"))
-        print(f"{server.name:7} {program}  ({version(server, program)})")
+        print(f"{server.name:10} {program}  ({version(server, program)})")
 
 
 def main() -> int:
-    """0: both are there and run; 1: not, with the remedy on standard error."""
+    """0: all are there and run; 1: not, with the remedy on standard error."""
     TOOLS.mkdir(exist_ok=True)
     try:
         with (TOOLS / "lock").open("w") as lock:
