@@ -12,16 +12,17 @@ LOOPBACK = "127.0.0.1"
 
 class LocalContainer(DockerContainer):
     """A container of `network`, reached there as `name`, whose ports are published on the
-    loopback address only.
+    loopback address only; without a network it has none of its own.
 
     An engine elsewhere (`DOCKER_HOST=tcp://...`) publishes on all of its addresses instead.
     """
 
-    def __init__(self, image: str, network: Network, name: str, *ports: int) -> None:
+    def __init__(self, image: str, network: Network | None, name: str, *ports: int) -> None:
         super().__init__(image)
         self.name = name
         self._host = urlsplit(os.environ.get("DOCKER_HOST", "")).hostname
-        self.with_network(network).with_network_aliases(name)
+        if network is not None:
+            self.with_network(network).with_network_aliases(name)
         published: dict[str, Any] = self.ports
         for port in ports:
             published[f"{port}/tcp"] = (LOOPBACK, None) if self._host is None else None
