@@ -63,6 +63,14 @@ def policy_of(document: "Document") -> Policy:
     return _policy(document.data)
 
 
+def policy_in(data: Object) -> Policy | None:
+    """The policy in what is left of a document with mistakes; None if none can be made of it."""
+    try:
+        return _policy(data)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def decode(canonical: bytes, expected: str | None = None) -> Policy:
     """The policy in canonical bytes that come from a store or a cache.
 

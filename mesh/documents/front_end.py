@@ -6,10 +6,11 @@ from types import MappingProxyType
 
 from mesh.diagnostics import Diagnostic, Severity
 from mesh.documents import rules, schema
-from mesh.documents.codec import canonical, digest, policy_of
+from mesh.documents.codec import canonical, digest, policy_in, policy_of
 from mesh.documents.index import Parsed
-from mesh.documents.linker import LinkInput, link
+from mesh.documents.linker import LinkInput, Partial, link
 from mesh.documents.parser import Document, SourceText, parse
+from mesh.documents.salvage import Remnant
 from mesh.model.policy import PolicyKey
 from mesh.model.revision import Applied, Policies
 
@@ -48,15 +49,20 @@ def front_end(
     read = parse(sources)
     diagnostics = list(read.diagnostics)
     parsed: list[Parsed] = []
+    partials: list[Partial] = []
     for document in read.documents:
-        found = _check(document)
+        found, remnant = _check(document)
         diagnostics += found
-        if document.is_sound and not any(item.severity is Severity.ERROR for item in found):
+        if document.is_sound and not _has_errors(found):
             parsed.append(_parsed(document))
+        elif remnant is not None and remnant.has_its_name:
+            policy = policy_in(remnant.data)
+            partials += [Partial(policy, remnant)] if policy is not None else []
     diagnostics += link(
         LinkInput(
             documents=read.documents,
             parsed=parsed,
+            partials=partials,
             unreadable=read.unreadable,
             existing=existing,
             partial=partial,
@@ -67,14 +73,25 @@ def front_end(
     return Result(tuple(parsed), tuple(sorted(set(diagnostics))), count)
 
 
-def _check(document: Document) -> list[Diagnostic]:
-    """A document's own mistakes; what the parser left out would only be told again."""
-    if not document.is_sound:
-        return []
+def _check(document: Document) -> tuple[list[Diagnostic], Remnant | None]:
+    """A document's own mistakes, and what is left of it to look for more.
+
+    What the parser left out would only be told again.
+    """
+    if not document.is_whole:
+        return [], None
     found = schema.check(document)
-    if any(item.severity is Severity.ERROR for item in found):
-        return found
-    return found + rules.check(document)
+    remnant: Remnant | None = Remnant(document, document.data)
+    if _has_errors(found):
+        remnant = schema.remnant_of(document)
+    if remnant is not None:
+        told = remnant.told(rules.findings(remnant.data))
+        found += [finding.diagnostic(document) for finding in told]
+    return found, remnant
+
+
+def _has_errors(found: Sequence[Diagnostic]) -> bool:
+    return any(item.severity is Severity.ERROR for item in found)
 
 
 def _parsed(document: Document) -> Parsed:

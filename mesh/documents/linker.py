@@ -6,25 +6,52 @@ from dataclasses import dataclass
 from mesh.diagnostics import Diagnostic
 from mesh.documents.index import Index, Parsed
 from mesh.documents.parser import Document
-from mesh.documents.policy_links import link_access, link_traffic
-from mesh.documents.route_links import link_routes
+from mesh.documents.policy_links import (
+    access_references,
+    link_access,
+    link_traffic,
+    traffic_references,
+)
+from mesh.documents.route_links import link_routes, route_references
+from mesh.documents.salvage import Remnant
 from mesh.documents.values import Path
 from mesh.documents.wording import Finding
-from mesh.model.policy import ExternalService, Kind, Mesh, PolicyKey, Service, Target
+from mesh.model.policy import (
+    AccessPolicy,
+    ExternalService,
+    HTTPRoute,
+    Kind,
+    Mesh,
+    Policy,
+    PolicyKey,
+    Service,
+    Target,
+    TrafficPolicy,
+)
 from mesh.model.revision import Policies
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What could be read of a document with mistakes: its references are checked all the same."""
+
+    policy: Policy
+    remnant: Remnant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkInput:
     """Everything that a set of documents is checked with.
 
-    `documents` are all that could be read, with or without mistakes; `parsed` those without.
+    `documents` are all that could be read, with or without mistakes; `parsed` those without,
+    `partials` what is left of the others.
     `existing` are the policies of other sources. With `partial`, references that lack their
     target are warnings.
     """
 
     documents: Sequence[Document]
     parsed: Sequence[Parsed]
+    partials: Sequence[Partial] = ()
     unreadable: tuple[bytes, ...] = ()
     existing: Policies
     partial: bool = False
@@ -43,7 +70,25 @@ def link(given: LinkInput) -> list[Diagnostic]:
     found += link_routes(index)
     found += link_traffic(index)
     found += link_access(index)
+    for partial in given.partials:
+        findings = partial.remnant.told(_references(index, partial.policy))
+        found += [finding.diagnostic(partial.remnant.document) for finding in findings]
     return found
+
+
+def _references(index: Index, policy: Policy) -> Iterator[Finding]:
+    """What is wrong with what one policy names."""
+    match policy:
+        case Service():
+            yield from service_references(index, policy)
+        case HTTPRoute():
+            yield from route_references(index, policy)
+        case TrafficPolicy():
+            yield from traffic_references(index, policy)
+        case AccessPolicy():
+            yield from access_references(index, policy)
+        case Mesh() | ExternalService():
+            return
 
 
 def _duplicates(
@@ -97,16 +142,21 @@ def _services(index: Index) -> Iterator[Diagnostic]:
     for service, placed in index.of(Service):
         if placed.document is None:
             continue
-        for finding in _view(index, service):
+        for finding in service_references(index, service):
             yield from placed.report(finding)
-        for number, name in enumerate(service.dependencies or ()):
-            target = Target(Kind.SERVICE, name.namespace, name.name)
-            if index.is_defined(Kind.EXTERNAL_SERVICE, name):
-                continue
-            subject = f'Service "{service.key.name}" depends on'
-            path: Path = ("spec", "dependencies", number)
-            if missing := index.dangling(path, "unknown-service", subject, target):
-                yield from placed.report(missing)
+
+
+def service_references(index: Index, service: Service) -> Iterator[Finding]:
+    """What is wrong with the services that a Service names."""
+    yield from _view(index, service)
+    for number, name in enumerate(service.dependencies or ()):
+        target = Target(Kind.SERVICE, name.namespace, name.name)
+        if index.is_defined(Kind.EXTERNAL_SERVICE, name):
+            continue
+        subject = f'Service "{service.key.name}" depends on'
+        path: Path = ("spec", "dependencies", number)
+        if missing := index.dangling(path, "unknown-service", subject, target):
+            yield missing
 
 
 def _view(index: Index, view: Service) -> Iterator[Finding]:

@@ -15,6 +15,8 @@ MAX_FILE_BYTES = 8 * 1024 * 1024
 MAX_DOCUMENTS = 100_000
 MAX_NAME = 253
 
+# Refusals after which a value is not what was written.
+_HOLES = frozenset({"aliases-refused", "bad-number", "key-not-text", "too-deep"})
 _BOM = b"\xef\xbb\xbf"
 # A marker at the start of a line ends a document whatever it stands in (YAML 1.2, section 9.1.2),
 # so a broken document never hides the ones after it.
@@ -35,7 +37,8 @@ class Document:
     """One YAML document: `data` is its root mapping, `line` (from 1) where that starts.
 
     `is_sound` is False where the parser refused a part of it (what is left is still here, so
-    that others may refer to it). Places are found by reading `text` again, only when asked for.
+    that others may refer to it), and `is_whole` where values are missing for that. Places are
+    found by reading `text` again, only when asked for.
     """
 
     file: str
@@ -44,6 +47,7 @@ class Document:
     text: bytes = field(repr=False)
     first_line: int
     is_sound: bool = True
+    is_whole: bool = True
     _spots: dict[Path, Spot] = field(default_factory=dict, repr=False)
 
     @property
@@ -186,7 +190,11 @@ def _document(file: str, first_line: int, text: bytes) -> tuple[Document | None,
         position = Position(file, line)
         return None, [*problems, _error(position, "not-a-document", "a document is a mapping",
                                         "start with apiVersion, kind and metadata")]  # fmt: skip
-    return Document(file, line, composed.value, text, first_line, not problems), problems
+    is_whole = not any(problem.code in _HOLES for problem in problems)
+    document = Document(
+        file, line, composed.value, text, first_line, is_sound=not problems, is_whole=is_whole
+    )
+    return document, problems
 
 
 def _diagnostic(file: str, first_line: int, problem: Problem) -> Diagnostic:

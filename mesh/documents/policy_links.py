@@ -48,17 +48,23 @@ def link_traffic(index: Index) -> Iterator[Diagnostic]:
     """Targets that are not there or speak tcp, and settings that contradict one another."""
     by_target: dict[Target, list[tuple[TrafficPolicy, Placed]]] = {}
     for policy, placed in index.of(TrafficPolicy):
-        for number, target in enumerate(policy.targets):
+        for target in policy.targets:
             by_target.setdefault(target, []).append((policy, placed))
-            if placed.document is not None:
-                for finding in _traffic_target(index, policy, number, target):
-                    yield from placed.report(finding)
+        if placed.document is not None:
+            for finding in traffic_references(index, policy):
+                yield from placed.report(finding)
     seen: set[Diagnostic] = set()
     for target, policies in sorted(by_target.items()):
         for diagnostic in _together(target, policies):
             if diagnostic not in seen:
                 seen.add(diagnostic)
                 yield diagnostic
+
+
+def traffic_references(index: Index, policy: TrafficPolicy) -> Iterator[Finding]:
+    """What is wrong with the targets of a TrafficPolicy."""
+    for number, target in enumerate(policy.targets):
+        yield from _traffic_target(index, policy, number, target)
 
 
 def _traffic_target(
@@ -133,11 +139,15 @@ def link_access(index: Index) -> Iterator[Diagnostic]:
     for policy, placed in index.of(AccessPolicy):
         if placed.document is None:
             continue
-        for number, target in enumerate(policy.targets):
-            for finding in _access_target(index, policy, number, target):
-                yield from placed.report(finding)
-        for finding in _callers(index, policy):
+        for finding in access_references(index, policy):
             yield from placed.report(finding)
+
+
+def access_references(index: Index, policy: AccessPolicy) -> Iterator[Finding]:
+    """What is wrong with the targets and callers of an AccessPolicy."""
+    for number, target in enumerate(policy.targets):
+        yield from _access_target(index, policy, number, target)
+    yield from _callers(index, policy)
 
 
 def _access_target(

@@ -13,12 +13,13 @@ def link_routes(index: Index) -> Iterator[Diagnostic]:
     """What is wrong with the references of the set's HTTPRoutes."""
     for route, placed in index.of(HTTPRoute):
         if placed.document is not None:
-            for finding in _route(index, route):
+            for finding in route_references(index, route):
                 yield from placed.report(finding)
     yield from _equal_matches(index)
 
 
-def _route(index: Index, route: HTTPRoute) -> Iterator[Finding]:
+def route_references(index: Index, route: HTTPRoute) -> Iterator[Finding]:
+    """What is wrong with the parents and backends of a route."""
     subject = f'HTTPRoute "{route.key.name}"'
     for number, parent in enumerate(route.parents):
         path: Path = ("spec", "parentRefs", number)

@@ -9,9 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from mesh.diagnostics import Diagnostic
 from mesh.documents.fields import Object, duration, items, section, text
-from mesh.documents.parser import Document
 from mesh.documents.regexes import refusal
 from mesh.documents.route_rules import route_rules
 from mesh.documents.values import Path
@@ -19,18 +17,31 @@ from mesh.documents.wording import Finding
 from mesh.model.identity import DEFAULT_NAMESPACE
 
 MINIMUM_LIFETIME = timedelta(seconds=10)
+ANNOTATION_PREFIX = "mesh/"
+_LATER_ANNOTATIONS = {"mesh/expires": "remove the document when its time is over"}
 
 # What Envoy normalizes away (RFC 3986 section 6.2.2, merged slashes) would never match, and a
 # path parameter (RFC 3986 section 3.3) is dropped by some backends after the rule was decided.
 _UNSAFE = re.compile(r";|%3b|%2f|%5c|\\|//|/\.{1,2}(?:/|$)|[?#\s]|%00", re.IGNORECASE)
 
 
-def check(document: Document) -> list[Diagnostic]:
-    """The findings in a document whose schema holds."""
-    namespace = text(section(document.data, "metadata"), "namespace", DEFAULT_NAMESPACE)
-    rules = _RULES[text(document.data, "kind")]
-    spec = section(document.data, "spec")
-    return [finding.diagnostic(document) for finding in rules(spec, namespace)]
+def findings(data: Object) -> Iterator[Finding]:
+    """What is wrong in the fields of a document whose schema holds."""
+    namespace = text(section(data, "metadata"), "namespace", DEFAULT_NAMESPACE)
+    yield from _annotations(section(section(data, "metadata"), "annotations"))
+    yield from _RULES[text(data, "kind")](section(data, "spec"), namespace)
+
+
+def _annotations(annotations: Object) -> Iterator[Finding]:
+    """Those of the mesh itself mean something, so none of them is taken for a remark."""
+    for name in annotations:
+        path: Path = ("metadata", "annotations", name)
+        if name in _LATER_ANNOTATIONS:
+            yield Finding(path, "not-supported-yet", f'annotation "{name}" is not supported yet',
+                          _LATER_ANNOTATIONS[name], key=True)  # fmt: skip
+        elif name.startswith(ANNOTATION_PREFIX):
+            yield Finding(path, "unknown-field", f'"{name}" is not an annotation of the mesh',
+                          "use a prefix of your own", key=True)  # fmt: skip
 
 
 def _mesh(spec: Object, _namespace: str) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import jsonschema_rs
 
 from mesh.diagnostics import Diagnostic, Severity
 from mesh.documents.parser import Document
+from mesh.documents.salvage import Remnant, salvage
 from mesh.documents.values import Path, Value
 from mesh.documents.wording import Finding, nearest, one_of, phrase, shown
 
@@ -99,6 +100,13 @@ def check(document: Document) -> list[Diagnostic]:
     validator = _validator(kind)
     found = [] if validator.is_valid(document.data) else _broken(validator, kind, document)
     return found + list(_ignored(document, kind))
+
+
+def remnant_of(document: Document) -> Remnant | None:
+    """What the schema leaves of a document that breaks it; None if nothing can be made of it."""
+    if _check_head(document) is not None:
+        return None
+    return salvage(document, _validator(cast("str", document.data["kind"])))
 
 
 def _broken(

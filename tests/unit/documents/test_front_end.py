@@ -36,6 +36,7 @@ a: 'open
         ("a.yaml:4:23", "unknown-field"),
         ("a.yaml:7:7", "unknown-kind"),
         ("a.yaml:9:4", "yaml-syntax"),
+        ("b.yaml:8:33", "unknown-backend"),
         ("b.yaml:8:78", "bad-format"),
         ("c.yaml:8:33", "unknown-backend"),
     ]

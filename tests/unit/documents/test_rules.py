@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.documents import access, check, codes, route, traffic
+from tests.support.documents import SERVICES, access, check, codes, route, together, traffic
 
 
 def errors(text: str) -> list[tuple[str, str]]:
@@ -287,6 +287,15 @@ def test_other_documents_that_make_no_sense(kind: str, spec: str, code: str) -> 
     assert [item for item, _ in errors(mesh_v1(kind, spec))] == [code]
 
 
-def test_rules_are_silent_while_the_schema_is_broken() -> None:
-    text = route("[{name: a, x: 1}, {name: a}]")
-    assert codes(text) == ["unknown-field"]
+def test_rules_speak_beside_a_broken_schema() -> None:
+    text = together(SERVICES, route("[{name: a, x: 1}, {name: b}, {name: b}]"))
+    assert codes(text) == ["unknown-field", "duplicate-item"]
+
+
+def test_annotations_of_the_mesh_are_not_remarks() -> None:
+    text = together(SERVICES, route("[{backendRefs: [{name: api, port: 80}]}]"))
+    given = text.replace(
+        "metadata: {name: api}\nspec:\n",
+        "metadata: {name: api, annotations: {mesh/expires: 1h, mesh/x: a, team: b}}\nspec:\n",
+    )
+    assert codes(given) == ["not-supported-yet", "unknown-field"]

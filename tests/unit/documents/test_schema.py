@@ -291,9 +291,19 @@ def test_a_pattern_does_not_allow_a_line_break_at_the_end() -> None:
 
 
 def test_a_document_with_unreadable_parts_is_not_judged_further() -> None:
-    assert codes(service("{protocol: &x htp}")) == ["anchors-refused"]
-    (document,) = parse([SourceText("a", service("{protocol: &x htp}").encode())]).documents
+    text = service("{protocol: 1e999, port: 99999}")
+    assert codes(text) == ["bad-number"]
+    (document,) = parse([SourceText("a", text.encode())]).documents
     assert not document.is_sound
+    assert not document.is_whole
+
+
+def test_a_document_that_is_whole_is_judged_beside_what_the_parser_refused() -> None:
+    assert codes(service("{protocol: &x htp}")) == ["anchors-refused", "unknown-value"]
+    assert codes(service("{protocol: http, protocol: tcp, prot: 1}")) == [
+        "duplicate-key",
+        "unknown-field",
+    ]
 
 
 def _break(document: Value, data: st.DataObject) -> None:
