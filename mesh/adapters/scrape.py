@@ -5,14 +5,17 @@ HTTP/1.1 by hand, one request to a connection: a library would be a seventh of a
 
 import asyncio
 import contextlib
+import resource
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from http import HTTPStatus
+from pathlib import Path
 
 import structlog
 
 from mesh.errors import MeshError, PortInUse
-from mesh.metrics.exposition import CONTENT_TYPE
+from mesh.metrics.exposition import CONTENT_TYPE, text
+from mesh.metrics.process import Usage, usage
 from mesh.model.policy import Address
 
 _HEAD_BYTES = 8 * 1024
@@ -25,7 +28,8 @@ _log = structlog.get_logger(__name__)
 
 
 class ScrapeEndpoint:
-    """Serves what `collect` gives (exposition text) at `address`; port 0 takes a free one.
+    """Serves what `collect` gives (exposition text) and this process's usage at `address`; port 0
+    takes a free one.
 
     `trouble` says why this process does not do its work, for /healthz: None is 200, else 503.
     `flag` is what a user chose the address with.
@@ -119,9 +123,21 @@ class ScrapeEndpoint:
             return _response(HTTPStatus.OK, "ok\n")
         try:
             async with self._one_by_one:
-                return _response(HTTPStatus.OK, await self._collect(), media_type=CONTENT_TYPE)
+                body = await self._collect() + text(usage(_usage()))
+            return _response(HTTPStatus.OK, body, media_type=CONTENT_TYPE)
         except MeshError as error:
             return _response(HTTPStatus.SERVICE_UNAVAILABLE, error.message + "\n")
+
+
+def _usage() -> Usage:
+    times = resource.getrusage(resource.RUSAGE_SELF)
+    spent = times.ru_utime + times.ru_stime
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        files = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    except OSError:  # macOS
+        return Usage(cpu_seconds=spent)
+    return Usage(cpu_seconds=spent, resident_bytes=pages * resource.getpagesize(), open_files=files)
 
 
 def _response(status: HTTPStatus, body: str, headers: str = "", media_type: str = _PLAIN) -> bytes:

@@ -70,7 +70,11 @@ def health(found: AgentHealth) -> tuple[Family, ...]:
             found.rejections,
         ),
         counter("mesh_nacks_total", "How often Envoy refused configuration.", Sample(found.nacks)),
-        _gauge("mesh_compile_ok", "Whether the newest input could be compiled.", found.is_compiled),
+        _gauge(
+            "mesh_last_compile_successful",
+            "Whether the newest input could be compiled.",
+            found.is_compiled,
+        ),
         _gauge("mesh_envoy_up", "Whether Envoy answers.", found.is_envoy_up),
         counter(
             "mesh_envoy_restarts_total",

@@ -284,5 +284,5 @@ def distribution(bins: Iterable[Bin], labels: Iterable[tuple[str, str]] = ()) ->
         ),
         count=sum(each.count for each in known),
         total=sum(each.count * (each.lower + max(each.width, 1) / 2) for each in known) / 1000,
-        labels=dict(labels),
+        labels=dict(sorted(labels)),
     )
