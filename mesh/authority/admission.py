@@ -81,6 +81,7 @@ class Admission:
         if expected.trust_domain != bundle.trust_domain:
             raise _other_domain(expected, bundle)
         # Before the token is spent: a request that cannot be signed costs no use.
+        issuance.check_leaf_lifetime(ask.lifetime)
         key = issuance.read_csr(ask.csr_pem)
         digest = hashlib.sha256(
             key.public_bytes(

@@ -20,9 +20,9 @@ import structlog
 from aiohttp import web
 from cryptography import x509
 
-from mesh.authority import limits, metrics
+from mesh.authority import metrics
 from mesh.authority.admission import Admission, Ask, Issued, Refused
-from mesh.authority.limits import Limiter
+from mesh.authority.limits import Limiter, Limits
 from mesh.authority.metrics import Metrics
 from mesh.authority.ports import Signer
 from mesh.ca.bundle import write_bundle
@@ -30,11 +30,6 @@ from mesh.errors import CertificateRefused, MeshError
 from mesh.model.identity import Identity, ServiceName
 from mesh.ports import Clock
 
-MAX_BODY_BYTES = 32 * 1024
-# A body of a few hundred bytes is there at once; one that trickles in holds a place.
-BODY_SECONDS = 5.0
-# Signing takes well under a millisecond: more at once than this is a flood, and asked again.
-MOST_AT_ONCE = 512
 _BEARER = "Bearer "
 
 _log = structlog.get_logger(__name__)
@@ -49,16 +44,15 @@ class Api:
         signer: Signer,
         clock: Clock,
         figures: Metrics,
-        *,
-        requests: limits.Rate = limits.REQUESTS,
-        refusals: limits.Rate = limits.REFUSALS,
+        limits: Limits,
     ) -> None:
         self._admission = admission
         self._signer = signer
         self._clock = clock
         self._metrics = figures
-        self._requests = Limiter(requests)
-        self._refusals = Limiter(refusals)
+        self._limits = limits
+        self._requests = Limiter(limits.requests)
+        self._refusals = Limiter(limits.refusals)
         self._active = 0
 
     def application(self) -> web.Application:
@@ -71,7 +65,7 @@ class Api:
 
     def figures_application(self) -> web.Application:
         """What a plain listener may show: health and figures."""
-        found = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_as_json])
+        found = web.Application(client_max_size=self._limits.body_bytes, middlewares=[_as_json])
         found.router.add_get("/healthz", self._healthz)
         found.router.add_get("/metrics", self._figures)
         return found
@@ -126,7 +120,7 @@ class Api:
         self._active += 1
         try:
             self._check_peer(request.remote or "")
-            issued = await work(await _read(request))
+            issued = await work(await self._read(request))
         except (Refused, MeshError) as error:
             return self._refuse(kind, request, _refused(error))
         else:
@@ -136,6 +130,19 @@ class Api:
         finally:
             self._active -= 1
             self._metrics.took(kind, self._clock.monotonic() - started)
+
+    async def _read(self, request: web.Request) -> Ask:
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                content = json.loads(await request.read())
+            return _ask(request.remote or "", content)
+        except TimeoutError:
+            message = f"the request's body did not come within {self._limits.body_seconds:g} s"
+            raise Refused(408, "too-slow", message) from None
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            message = f"the request's body is not as it should be ({type(error).__name__})"
+            hint = "the sidecar and the authority may be of different versions"
+            raise Refused(400, "bad-request", message, hint) from None
 
     def _check_peer(self, peer: str) -> None:
         now = self._clock.monotonic()
@@ -147,7 +154,7 @@ class Api:
                 "this address asks too often, or was refused too often",
                 "it is tried again; see the authority's log for what was refused",
             )
-        if self._active > MOST_AT_ONCE:
+        if self._active > self._limits.at_once:
             raise Refused(503, "busy", "too many requests at once", "it is tried again")
 
     def _refuse(self, kind: str, request: web.Request, refused: Refused) -> web.Response:
@@ -193,20 +200,6 @@ def _refused(error: Refused | MeshError) -> Refused:
             return Refused(422, error.code, error.message, error.hint)
         case _:
             return Refused(503, error.code, error.message, error.hint)
-
-
-async def _read(request: web.Request) -> Ask:
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            content = json.loads(await request.read())
-        return _ask(request.remote or "", content)
-    except TimeoutError:
-        message = f"the request's body did not come within {BODY_SECONDS:g} s"
-        raise Refused(408, "too-slow", message) from None
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        message = f"the request's body is not as it should be ({type(error).__name__})"
-        hint = "the sidecar and the authority may be of different versions"
-        raise Refused(400, "bad-request", message, hint) from None
 
 
 def _ask(peer: str, content: Any) -> Ask:

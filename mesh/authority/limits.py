@@ -21,8 +21,21 @@ class Rate:
     per_second: float
 
 
-REQUESTS = Rate(burst=1000, per_second=500)
-REFUSALS = Rate(burst=50, per_second=2)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the service stands. By address: `requests` in all, and `refusals`, after which nothing
+    is answered. `body_seconds` is for a request's body, which has a few hundred bytes;
+    `idle_seconds` for a connection that says nothing, or its request's head too slowly;
+    `at_once` are requests under way: signing takes well under a millisecond, so more are a flood.
+    """
+
+    requests: Rate = Rate(burst=1000, per_second=500)
+    refusals: Rate = Rate(burst=50, per_second=2)
+    body_bytes: int = 32 * 1024
+    body_seconds: float = 5.0
+    idle_seconds: float = 15.0
+    handshake_seconds: float = 5.0
+    at_once: int = 512
 
 
 class Limiter:

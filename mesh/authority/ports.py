@@ -1,10 +1,11 @@
 """What the service is given, and what it says when it serves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from mesh.authority.limits import Limits
 from mesh.model.policy import Address
 from mesh.ports import Clock, Issuer, Store
 
@@ -40,6 +41,7 @@ class AuthorityOptions:
     version: str
     metrics: Address | None = None
     longest_leaf: timedelta = LONGEST_LEAF
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,9 +23,6 @@ from mesh.errors import MeshError, OutsideError, PortInUse
 from mesh.model.identity import TrustBundle
 from mesh.model.policy import Address
 
-# A connection that says nothing, or says it slowly, is closed after this.
-IDLE_SECONDS = 15.0
-HANDSHAKE_SECONDS = 5.0
 # How long requests that are under way may take at the end.
 GRACE_SECONDS = 5.0
 _INTERVAL = ALIVE_TTL / 4
@@ -101,7 +98,7 @@ class Service:
         admission = Admission(
             ports.signer, Registry(ports.store, ports.clock), ports.clock, options.longest_leaf
         )
-        self._api = Api(admission, ports.signer, ports.clock, self._metrics)
+        self._api = Api(admission, ports.signer, ports.clock, self._metrics, options.limits)
 
     @contextlib.asynccontextmanager
     async def listen(self, main: socket.socket, plain: socket.socket | None) -> AsyncIterator[None]:
@@ -109,18 +106,18 @@ class Service:
         context = await self._credentials.context()
         loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
-            server = await _runner(stack, self._api.application())
+            server = await self._server(stack, self._api.application())
             listener = await loop.create_server(
                 server,
                 sock=main,
                 ssl=context,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_handshake_timeout=self._options.limits.handshake_seconds,
                 ssl_shutdown_timeout=1.0,
                 backlog=_BACKLOG,
             )
             stack.callback(listener.close)
             if plain is not None:
-                figures = await _runner(stack, self._api.figures_application())
+                figures = await self._server(stack, self._api.figures_application())
                 stack.callback((await loop.create_server(figures, sock=plain)).close)
             yield
 
@@ -163,6 +160,22 @@ class Service:
         except (MeshError, TimeoutError) as error:
             _log.warning("the end was not told to the store", reason=str(error) or "too slow")
 
+    async def _server(
+        self, stack: contextlib.AsyncExitStack, application: web.Application
+    ) -> web.Server:
+        """An HTTP server for connections that others accept; ended with the stack."""
+        runner = web.AppRunner(
+            application,
+            access_log=None,
+            keepalive_timeout=self._options.limits.idle_seconds,
+            shutdown_timeout=GRACE_SECONDS,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        if runner.server is None:
+            raise RuntimeError("a runner that was set up has a server")
+        return runner.server
+
     def _serving(self, bundle: TrustBundle) -> Serving:
         host = self._options.names[0]
         # The root in use comes first.
@@ -176,18 +189,6 @@ class Service:
             trust_domain=bundle.trust_domain,
             names=self._options.names,
         )
-
-
-async def _runner(stack: contextlib.AsyncExitStack, app: web.Application) -> web.Server:
-    """An HTTP server for connections that others accept; cleaned up with the stack."""
-    runner = web.AppRunner(
-        app, access_log=None, keepalive_timeout=IDLE_SECONDS, shutdown_timeout=GRACE_SECONDS
-    )
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    if runner.server is None:
-        raise RuntimeError("a runner that was set up has a server")
-    return runner.server
 
 
 def _bind(address: Address) -> socket.socket:

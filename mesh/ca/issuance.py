@@ -119,6 +119,18 @@ def leaf_lifetime_is_allowed(lifetime: timedelta) -> bool:
     return MIN_LEAF_LIFETIME <= lifetime <= MAX_LEAF_LIFETIME
 
 
+def check_leaf_lifetime(lifetime: timedelta) -> None:
+    """Refuse a lifetime that leaves may not be asked for.
+
+    Raises:
+        CertificateRefused: it is one.
+    """
+    if not leaf_lifetime_is_allowed(lifetime):
+        raise CertificateRefused(
+            f'lifetime "{lifetime}" is not between {MIN_LEAF_LIFETIME} and {MAX_LEAF_LIFETIME}'
+        )
+
+
 # --- prepare --------------------------------------------------------------------------------
 
 
@@ -142,10 +154,7 @@ def prepare_leaf(
         parse_identity(identity.uri)
     except MalformedID as error:
         raise CertificateRefused(str(error)) from error
-    if not leaf_lifetime_is_allowed(lifetime):
-        raise CertificateRefused(
-            f'lifetime "{lifetime}" is not between {MIN_LEAF_LIFETIME} and {MAX_LEAF_LIFETIME}'
-        )
+    check_leaf_lifetime(lifetime)
     start, end = parts.within(issuer, now - BACKDATE, now + lifetime)
     builder = (
         parts.start(public_key, issuer.subject, serial=serial)

@@ -48,5 +48,5 @@ def read_status(content: bytes) -> ServiceStatus:
                 name: datetime.fromisoformat(end) for name, end in value["not_after"].items()
             },
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not the status of a certificate authority: {error!r}") from error

@@ -120,5 +120,5 @@ def read_token(content: bytes) -> JoinToken:
             uses=int(value["uses"]),
             keys=tuple(value["keys"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a join token's record: {error!r}") from error

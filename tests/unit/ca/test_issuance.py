@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mesh.ca import issuance, parts
+from mesh.ca import parts
 from mesh.ca.issuance import (
     BACKDATE,
     INTERMEDIATE_LIFETIME,
