@@ -1,29 +1,13 @@
 """The README's tour, typed as it stands there, prints what the README says."""
 
 import shutil
-from collections.abc import Sequence
 
 import pytest
 
-from tests.support.doc_blocks import ROOT, Block, agrees, blocks, replace, shape, shell
+from tests.support.doc_blocks import ROOT, blocks, differences
 from tests.support.servers import free_ports
 
 README = ROOT / "README.md"
-
-
-def differences(typed: Sequence[Block], words: dict[str, str]) -> list[str]:
-    """Where the page and today's output differ, running its blocks in order."""
-    found = []
-    with shell() as run:
-        for block in typed:
-            for command in block.commands():
-                expected = command.printed or ""
-                lines = expected.count("\n") + 1 if expected else 0
-                printed, _ = run.run(replace(command.text, words), lines)
-                back = replace(printed, {other: word for word, other in words.items()})
-                if not agrees(back, expected):
-                    found.append(f"{command.line}: $ {command.text}\n{shape(back)}")
-    return found
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the tour needs curl; install it")

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,8 @@ from typing import Any, Final
 from mesh.adapters.envoy.process import Record
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-SECONDS = 40.0
+SECONDS = 30.0
+HOME: Final = "/home/ana"  # the page's name for the folder
 ELLIPSIS: Final = "..."
 _DONE: Final = "--- doc_blocks: done"
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -43,6 +44,8 @@ _SHAPES: Final = (
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\d"), "DATE"),
     (re.compile(r"sha256:[0-9a-f]+"), "sha256:X"),
+    (re.compile(r"mesh_join_\S+"), "mesh_join_X"),
+    (re.compile(r"\b[0-9a-f]{12}\b"), "ID"),
     (re.compile(r"\d+ MiB"), "N MiB"),
     (re.compile(r"\b(SQLite|etcd|Python) \d+[.\d]*"), r"\1 VERSION"),
     (re.compile(r'"/[^"]*"'), '"/PATH"'),
@@ -109,22 +112,28 @@ def shape(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
-def keys(value: Any) -> Any:
-    """The shape of a JSON value: keys and types; of a list its first item."""
-    match value:
-        case dict():
-            return {name: keys(item) for name, item in value.items()}
-        case list():
-            return [keys(item) for item in value[:1]]
+def has_keys(printed: Any, expected: Any) -> bool:
+    """Whether a JSON value has the keys and types of the page's, of a list in its first item;
+    it may have further ones, and null stands for any value.
+    """
+    match expected, printed:
+        case dict(), dict():
+            return all(
+                name in printed and has_keys(printed[name], item) for name, item in expected.items()
+            )
+        case list(), list():
+            return all(map(has_keys, printed[:1], expected[:1]))
+        case (None, _) | (_, None):
+            return True
         case _:
-            return type(value).__name__
+            return type(expected) is type(printed)
 
 
 def agrees(printed: str, expected: str) -> bool:
     """Whether what was printed is what the page says, but for what differs from run to run."""
     with suppress(ValueError):
         if isinstance(said := json.loads(expected), dict | list):
-            return bool(keys(json.loads(printed)) == keys(said))
+            return has_keys(json.loads(printed), said)
     parts = shape(expected).split(f"\n{ELLIPSIS}\n")
     wanted = [re.escape(part) for part in parts]
     pattern = r"\n(?:.*\n)*".join(wanted)
@@ -168,14 +177,14 @@ class Shell:
         printed = ""
         code = None
         while code is None or (text.endswith("&") and printed.count("\n") < lines):
-            line = self._line()
+            line = self._line(f"{text}\n{printed}")
             if line.startswith(_DONE):
                 code = int(line.removeprefix(_DONE))
                 printed = printed.removesuffix("\n")
                 printed += "\n" if printed else ""
             elif not _JOB.match(line):
                 printed += line + "\n"
-        return printed.rstrip("\n"), code
+        return printed.rstrip("\n").replace(str(self.folder), HOME), code
 
     def close(self) -> None:
         """End the shell, what it left in the background, and the Envoys of its state."""
@@ -200,7 +209,7 @@ class Shell:
         self._process.stdin.write(f"{text}\n".encode())
         self._process.stdin.flush()
 
-    def _line(self) -> str:
+    def _line(self, context: str) -> str:
         """The next line that something printed."""
         assert self._process.stdout is not None
         deadline = time.monotonic() + SECONDS
@@ -208,7 +217,7 @@ class Shell:
             left = deadline - time.monotonic()
             ready, _, _ = select.select([self._process.stdout], [], [], max(left, 0))
             part = os.read(self._process.stdout.fileno(), 65536) if ready else b""
-            assert part, f"the shell says nothing more; last: {self._unread!r}"
+            assert part, f"the shell says nothing more after:\n{context}"
             self._unread += part
         line, _, self._unread = self._unread.partition(b"\n")
         return line.decode(errors="replace")
@@ -240,6 +249,21 @@ def replace(text: str, words: Mapping[str, str]) -> str:
     for word, other in words.items():
         text = text.replace(word, other)
     return text
+
+
+def differences(typed: Sequence[Block], words: Mapping[str, str]) -> list[str]:
+    """Where a page and today's output differ, typing its blocks in order with `words` replaced."""
+    found = []
+    with shell() as run:
+        for block in typed:
+            for command in block.commands():
+                expected = command.printed or ""
+                lines = expected.count("\n") + 1 if expected else 0
+                printed, _ = run.run(replace(command.text, words), lines)
+                back = replace(printed, {other: word for word, other in words.items()})
+                if not agrees(back, expected):
+                    found.append(f"{command.line}: $ {command.text}\n{shape(back)}")
+    return found
 
 
 def rewrite(page: Path) -> None:
