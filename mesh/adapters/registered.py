@@ -17,7 +17,7 @@ import structlog
 
 from mesh.errors import LeaseLost, MeshError
 from mesh.latest import Latest
-from mesh.model.catalog import Catalog, Endpoint, Health
+from mesh.model.catalog import Catalog, Endpoint, Health, is_reachable
 from mesh.model.identity import ServiceName
 from mesh.planning import keyspace
 from mesh.planning.presence import Roster
@@ -266,11 +266,14 @@ def _encode(endpoint: Endpoint) -> bytes:
 def _decode(service: ServiceName, id: str, value: bytes) -> Endpoint:
     """The endpoint of a record; ValueError, KeyError or TypeError for anything else."""
     document = json.loads(value)
+    address, port = str(document["address"]), int(document["port"])
+    if not is_reachable(address, port):
+        raise ValueError(f"{address}:{port} is no IP address and port")
     return Endpoint(
         id=id,
         service=service,
-        address=str(document["address"]),
-        port=int(document["port"]),
+        address=address,
+        port=port,
         meta={str(name): str(text) for name, text in document["meta"].items()},
         tags=frozenset(map(str, document["tags"])),
         datacenter=document["datacenter"],
@@ -301,6 +304,6 @@ def _endpoint(key: str, value: bytes) -> Endpoint | None:
         return None
     try:
         return _decode(place[0], place[1], value)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        _LOG.warning("an instance's record is unreadable", key=key)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _LOG.warning("an instance's record is unreadable", key=key, reason=str(error))
         return None

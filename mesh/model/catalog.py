@@ -1,10 +1,13 @@
 """Where instances are: what Discovery knows, as one value."""
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mesh.model.identity import ServiceName
+
+MAX_PORT = 65535
 
 
 class Health(StrEnum):
@@ -29,6 +32,19 @@ class Endpoint:
     tags: frozenset[str] = frozenset()
     datacenter: str | None = None
     health: Health = Health.HEALTHY
+
+
+def is_reachable(address: str, port: int) -> bool:
+    """Whether an Envoy takes them: an IP address without a zone, and a port.
+
+    Envoy refuses a whole service's endpoints for one that is not (`socket_address` without a
+    resolver), so nothing else may come out of Discovery.
+    """
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return "%" not in address and 0 < port <= MAX_PORT
 
 
 @dataclass(frozen=True, slots=True)

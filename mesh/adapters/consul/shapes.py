@@ -12,9 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
+
 from mesh.errors import InputError
-from mesh.model.catalog import Endpoint, Health
+from mesh.model.catalog import Endpoint, Health, is_reachable
 from mesh.model.identity import ServiceName
+
+_LOG = structlog.get_logger(__name__)
 
 _META_NAMESPACE = "mesh-namespace"
 _META_ID = "mesh-id"
@@ -85,12 +89,18 @@ def check_id(id: str) -> str:
 
 
 def instance(entry: object) -> Instance | None:
-    """An instance of an entry of `/v1/health/service`; None: no sidecar registered it."""
+    """An instance of an entry of `/v1/health/service`; None: no sidecar registered it, or it says
+    no IP address, which Envoys would refuse the whole service for.
+    """
     parts = _mapping(entry)
     node, service = _mapping(parts.get("Node")), _mapping(parts.get("Service"))
     meta = {str(key): str(text) for key, text in _mapping(service.get("Meta")).items()}
     port = service.get("Port")
     if _META_NAMESPACE not in meta or _META_ID not in meta or not isinstance(port, int):
+        return None
+    address = str(service.get("Address") or node.get("Address"))
+    if not is_reachable(address, port):
+        _LOG.warning("an instance has no IP address", id=meta[_META_ID], address=address, port=port)
         return None
     failing = {
         str(check.get("CheckID"))
@@ -106,7 +116,7 @@ def instance(entry: object) -> Instance | None:
     endpoint = Endpoint(
         id=meta[_META_ID],
         service=ServiceName(meta[_META_NAMESPACE], str(service.get("Service"))),
-        address=str(service.get("Address") or node.get("Address")),
+        address=address,
         port=port,
         meta={key: text for key, text in meta.items() if key not in _OUR_META},
         tags=frozenset(

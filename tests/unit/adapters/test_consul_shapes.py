@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import pytest
+import structlog
 
 from mesh.adapters.consul.shapes import definition, instances, node, service_ids, service_names
 from mesh.errors import InputError
@@ -87,6 +88,13 @@ def test_services_of_others_have_no_instances():
     other = entry()
     del other["Service"]["Meta"]["mesh-id"]
     assert instances([other]) == ()
+
+
+@pytest.mark.parametrize("address", ["h1.example", "fe80::1%eth0"])
+def test_an_instance_without_an_ip_address_is_passed_over(address):
+    with structlog.testing.capture_logs() as logs:
+        assert [one.endpoint.id for one in instances([entry(address=address), entry()])] == ["h1"]
+    assert logs[0]["address"] == address
 
 
 def test_names_come_from_tags():

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -34,6 +35,11 @@ async def store(tmp_path):
 @pytest.fixture
 def clock():
     return ManualClock()
+
+
+def record(address, port=1):
+    rest = {"meta": {}, "tags": [], "datacenter": None, "is_healthy": True}
+    return json.dumps({"address": address, "port": port, **rest}).encode()
 
 
 @asynccontextmanager
@@ -136,7 +142,20 @@ async def test_an_instance_that_came_back_is_not_deleted(store, clock):
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"\xff", b"[]", b"null", b"{}", b'{"address": "x", "port": "y"}']
+    "value",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"address": "x", "port": "y"}',
+        # Envoy refuses a whole service's endpoints for one of these.
+        record("h1.example"),
+        record("fe80::1%eth0"),
+        record("192.0.2.1", 0),
+        record("192.0.2.1", 65536),
+    ],
 )
 async def test_an_unreadable_record_is_passed_over(store, clock, value):
     await store.commit(Transaction(puts=(Put(KEY, value), Put(LIFE, b""))))
