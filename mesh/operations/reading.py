@@ -104,6 +104,11 @@ def _refuse_missing(path: Path, error: OSError, reading: Reading) -> None:
     if not isinstance(error, FileNotFoundError):
         reading.refuse(str(path), "unreadable-file", f"cannot be read: {error.strerror}")
         return
+    if path.is_symlink():
+        reading.refuse(str(path), "unreadable-file",
+                       "is a symbolic link to a file that does not exist",
+                       f"it points to \"{path.readlink()}\"")  # fmt: skip
+        return
     names: list[str] = []
     with suppress(OSError):
         names = [entry.name for entry in path.parent.iterdir()]

@@ -65,6 +65,9 @@ def test_links_in_circles_end(tmp_path: Path):
 def test_a_broken_link_is_told(tmp_path: Path):
     (tmp_path / "gone.yaml").symlink_to("nowhere.yaml")
     assert codes(tmp_path) == ["unreadable-file"]
+    (found,) = read_paths([str(tmp_path / "gone.yaml")]).diagnostics
+    assert found.code == "unreadable-file"
+    assert "nowhere.yaml" in found.hint
 
 
 def test_a_missing_path_is_told_with_the_nearest_name(tmp_path: Path):
