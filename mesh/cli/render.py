@@ -90,7 +90,7 @@ def show_history(revisions: Sequence[Revision], *, as_json: bool) -> None:
         (
             str(item.number),
             item.time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ"),
-            item.author,
+            _without_mail(item.author),
             item.source,
             f"+{item.created} ~{item.updated} -{item.deleted}",
             (item.commit or "")[:12],
@@ -99,6 +99,12 @@ def show_history(revisions: Sequence[Revision], *, as_json: bool) -> None:
         for item in revisions
     ]
     console.say(console.table(rows) if revisions else "no revision yet")
+
+
+def _without_mail(author: str) -> str:
+    """`Name <mail>` as `Name`; JSON has all of it."""
+    name, separator, _ = author.partition(" <")
+    return name if separator and author.endswith(">") else author
 
 
 def show_difference(found: Difference, *, as_json: bool) -> None:
