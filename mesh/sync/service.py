@@ -49,6 +49,8 @@ class SyncService:
         """
         async with self._ports.store() as store:
             self._store = store
+            if self._wake.is_set():  # called before there was a store
+                await self._pass_on(store)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(store))
                 while True:
@@ -63,8 +65,11 @@ class SyncService:
         self.counters.webhooks += 1
         self._wake.set()
         if not self.counters.is_leading and self._store is not None:
-            key = keyspace.sync(self._options.source, keyspace.NUDGE)
-            await self._store.commit(Transaction(puts=(Put(key, b""),)))
+            await self._pass_on(self._store)
+
+    async def _pass_on(self, store: Store) -> None:
+        key = keyspace.sync(self._options.source, keyspace.NUDGE)
+        await store.commit(Transaction(puts=(Put(key, b""),)))
 
     async def _watch(self, store: Store) -> None:
         nudge: int | None = None

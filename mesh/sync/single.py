@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 from mesh.errors import NotAccepted, Unavailable
 from mesh.model.source import SourceStatus
@@ -19,16 +20,18 @@ from mesh.sync.options import SyncOptions, SyncPorts
 ELECTION = TTL * 1.5
 
 
-async def once(options: SyncOptions, ports: SyncPorts) -> Looked:
-    """Look once and wait for the sidecars. What is wrong with the repository or the commit is the
-    result's `error`, and NotAccepted where not every sidecar accepted it in time.
+async def once(options: SyncOptions, ports: SyncPorts, patience: timedelta = ELECTION) -> Looked:
+    """Look once and wait for the sidecars; `patience` is for another sync to end.
+
+    What is wrong with the repository or the commit is the result's `error`, and NotAccepted where
+    not every sidecar accepted it in time.
 
     Raises:
         Unavailable: another sync leads the source, or the store is out of reach.
     """
     async with ports.store() as store:
         leadership = Leadership(store, ports.clock, options.source, options.name)
-        await _take_lead(store, leadership, options.source)
+        await _take_lead(store, leadership, options.source, patience)
         try:
             looked = await _look(options, ports, store, leadership)
             found = looked.acceptance
@@ -60,11 +63,13 @@ async def _look(
     return looked
 
 
-async def _take_lead(store: Store, leadership: Leadership, source: str) -> None:
+async def _take_lead(
+    store: Store, leadership: Leadership, source: str, patience: timedelta
+) -> None:
     key = keyspace.sync(source, keyspace.LEADER)
     leader = "unknown"
     try:
-        async with asyncio.timeout(ELECTION.total_seconds()):
+        async with asyncio.timeout(patience.total_seconds()):
             async with closing(store.watch(key)) as states:
                 async for watched in states:
                     if key in watched.entries:

@@ -161,13 +161,19 @@ async def _tail(stream: asyncio.StreamReader | None) -> str:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End what still runs of the process's group: git, ssh, helpers."""
-    if process.returncode is not None:
+    """End what still runs of the process's group: git, ssh, helpers. Who holds a stream of ours
+    runs, whether git itself has ended or not.
+    """
+    streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+    if process.returncode is not None and all(stream.at_eof() for stream in streams):
         return
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_SECONDS):
+                for stream in streams:
+                    while await stream.read(_CHUNK_BYTES):
+                        pass
                 await process.wait()
                 return

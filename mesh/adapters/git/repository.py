@@ -220,7 +220,7 @@ class GitRepository:
         if "No space left on device" in failed.errors:
             raise OutOfSpace(f"no room for {self._name}: {said}", f'free space at "{self._folder}"')
         limits = self._options.limits
-        if "signal 25" in failed.errors or "File too large" in failed.errors:  # SIGXFSZ
+        if await asyncio.to_thread(_largest_pack, self._folder) + _SMALL > limits.pack_bytes:
             raise RefusedCommit(
                 f"{self._name} sends more than {limits.pack_bytes} bytes for one commit",
                 "keep policies in a repository of their own, or let the server allow filters "
@@ -355,6 +355,12 @@ def _line(text: str) -> str:
 
 def _packs(folder: Path) -> int:
     return sum(1 for _ in (folder / "objects" / "pack").glob("*.pack"))
+
+
+def _largest_pack(folder: Path) -> int:
+    """A pack that reached its limit is still there under a temporary name."""
+    packs = (folder / "objects" / "pack").glob("*pack*")
+    return max((pack.stat().st_size for pack in packs), default=0)
 
 
 def _empty(folder: Path) -> None:
