@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 NETWORK = "10.213.77"
+BRIDGE = "br0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +24,18 @@ class Site:
 
 
 class Wires:
-    """A bridge with a namespace per site."""
+    """A switch with a namespace per site. The switch is a bridge in a namespace of its own: on the
+    machine's own network a packet filter (Docker's drops what is bridged) would have its say.
+    """
 
     def __init__(self, tag: str) -> None:
         self._tag = tag
         self._count = 10
 
     @property
-    def bridge(self) -> str:
-        """The bridge's name; we have address 1 on it."""
-        return f"br{self._tag}"
+    def switch(self) -> str:
+        """The switch's namespace; this machine itself has address 1 on it."""
+        return f"{self._tag}-switch"
 
     def site(self, name: str) -> Site:
         """A new host, connected."""
@@ -42,7 +45,7 @@ class Wires:
         _ip("netns", "add", space)
         _ip("link", "add", outer, "type", "veth", "peer", "name", inner)
         _ip("link", "set", inner, "netns", space)
-        _ip("link", "set", outer, "master", self.bridge, "up")
+        self._plug(outer)
         _ip("-n", space, "addr", "add", f"{address}/24", "dev", inner)
         _ip("-n", space, "link", "set", inner, "up")
         _ip("-n", space, "link", "set", "lo", "up")
@@ -50,11 +53,11 @@ class Wires:
 
     def cut(self, site: Site) -> None:
         """Nothing gets in or out."""
-        _ip("link", "set", self._names(site.name)[1], "nomaster")
+        _ip("-n", self.switch, "link", "set", self._names(site.name)[1], "nomaster")
 
     def mend(self, site: Site) -> None:
         """As before a cut."""
-        _ip("link", "set", self._names(site.name)[1], "master", self.bridge)
+        _ip("-n", self.switch, "link", "set", self._names(site.name)[1], "master", BRIDGE)
 
     def mute(self, site: Site, others: list[str]) -> None:
         """What the site sends to these addresses is lost; it still hears them."""
@@ -73,21 +76,29 @@ class Wires:
         _ip("-n", space, "neigh", act, address, *how, "dev", inner)
 
     def _names(self, name: str) -> tuple[str, str, str]:
-        return f"{self._tag}-{name}", f"{self._tag}{name}"[:14], "eth0"
+        return f"{self._tag}-{name}", f"{self._tag}{name}", f"{self._tag}i{name}"
 
     def up(self) -> None:
-        """Make the bridge."""
-        _ip("link", "add", self.bridge, "type", "bridge")
-        _ip("addr", "add", f"{NETWORK}.1/24", "dev", self.bridge)
-        _ip("link", "set", self.bridge, "up")
+        """Make the switch, and plug this machine in."""
+        ours, theirs = f"{self._tag}us"[:14], f"{self._tag}sw"[:14]
+        _ip("netns", "add", self.switch)
+        _ip("-n", self.switch, "link", "add", BRIDGE, "type", "bridge")
+        _ip("-n", self.switch, "link", "set", BRIDGE, "up")
+        _ip("link", "add", ours, "type", "veth", "peer", "name", theirs)
+        self._plug(theirs)
+        _ip("addr", "add", f"{NETWORK}.1/24", "dev", ours)
+        _ip("link", "set", ours, "up")
+
+    def _plug(self, wire: str) -> None:
+        _ip("link", "set", wire, "netns", self.switch)
+        _ip("-n", self.switch, "link", "set", wire, "master", BRIDGE, "up")
 
     def down(self) -> None:
         """Remove all of it."""
         listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
         for line in listed.stdout.splitlines():
             if line.startswith(f"{self._tag}-"):
-                _ip("netns", "del", line.split()[0])
-        _ip("link", "del", self.bridge)
+                _ip("netns", "del", line.split()[0])  # and with it the ends of its wires
 
 
 def has_namespaces() -> bool:
