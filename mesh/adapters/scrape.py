@@ -50,6 +50,7 @@ class ScrapeEndpoint:
         self._one_by_one = asyncio.Lock()
         self._places = asyncio.Semaphore(_CONNECTIONS)
         self._server: asyncio.Server | None = None
+        self._open: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> Address:
@@ -80,6 +81,10 @@ class ScrapeEndpoint:
         """Stop listening; open requests are cut off."""
         if self._server is not None:
             self._server.close()
+        for task in self._open:
+            task.cancel()
+        if self._open:
+            await asyncio.wait(self._open)
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -95,6 +100,10 @@ class ScrapeEndpoint:
             await self.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
         try:
             async with asyncio.timeout(_PATIENCE.total_seconds()), self._places:
                 head = await reader.readuntil(b"\r\n\r\n")
