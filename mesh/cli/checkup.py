@@ -9,8 +9,15 @@ import typer
 
 from mesh.adapters.clock import SystemClock
 from mesh.cli import console
-from mesh.cli.wiring import make_discovery, make_issuer, make_store, settings_of
+from mesh.cli.wiring import (
+    make_discovery,
+    make_issuer,
+    make_service_issuer,
+    make_store,
+    settings_of,
+)
 from mesh.errors import MeshError, NotFound, OutsideError
+from mesh.operations.authority import check_served, read_served
 from mesh.operations.concurrency import closing
 from mesh.operations.doctor import (
     Finding,
@@ -25,7 +32,7 @@ from mesh.operations.sidecars import Member, read_members
 from mesh.operations.state import read_head
 from mesh.operations.trust import published_domain
 from mesh.ports import Clock, Interest, Store
-from mesh.settings import EtcdStore, Settings
+from mesh.settings import AuthorityService, EtcdStore, Settings
 from mesh.sidecar.options import INBOUND, OUTBOUND
 
 # The Envoy that the compiler's output was tested with.
@@ -84,6 +91,7 @@ async def _examine(settings: Settings) -> tuple[Finding, ...]:
             findings.append(check_clock(members, head.revision.time if head else None, now))
             findings += check_head(members, head.revision.number if head else 0)
             findings += check_sidecars(members, head.revision.number if head else 0, now)
+            findings += check_served(await read_served(store), now)
             findings += await _authority(settings, store, clock)
     except (MeshError, TimeoutError) as error:
         findings.append(_failed("store", error, "see MESH_STORE, and whether the server runs"))
@@ -161,9 +169,15 @@ async def _discovery(settings: Settings, store: Store, clock: Clock) -> Finding:
 
 
 async def _authority(settings: Settings, store: Store, clock: Clock) -> list[Finding]:
+    if settings.authority is not None:
+        return [await _service(settings, settings.authority, store, clock)]
     try:
         status = await make_issuer(settings, clock, None).status()
     except NotFound:
+        if await read_served(store) is not None:
+            hint = "set MESH_CA as the ready line of `mesh ca serve` tells it"
+            message = "this host would make an authority of its own, but the mesh has a service"
+            return [Finding("ca", Level.WARNING, message, hint)]
         return [Finding("ca", Level.OK, "none on this host yet: the first sidecar makes it")]
     except MeshError as error:
         return [_failed("ca", error, f'see the folder "{settings.ca}"')]
@@ -182,3 +196,16 @@ async def _authority(settings: Settings, store: Store, clock: Clock) -> list[Fin
         message = f'signs for "{status.trust_domain}" until {soonest:%Y-%m-%d}'
         findings.append(Finding("ca", Level.OK, message))
     return findings
+
+
+async def _service(
+    settings: Settings, service: AuthorityService, store: Store, clock: Clock
+) -> Finding:
+    """Whether this host reaches the authority of its settings, and would be trusted with it."""
+    issuer = make_service_issuer(settings, service, clock, await published_domain(store))
+    try:
+        bundle = await issuer.fresh_bundle()
+    except MeshError as error:
+        return _failed("ca", error, "see MESH_CA")
+    where = f"https://{service.host}:{service.port}"
+    return Finding("ca", Level.OK, f'{where} answers and signs for "{bundle.trust_domain}"')

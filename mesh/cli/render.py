@@ -12,6 +12,7 @@ from mesh.cli.ready import address_text, upstreams_json
 from mesh.cli.sources import followed_json, followed_text
 from mesh.model.revision import Revision
 from mesh.model.status import SidecarState
+from mesh.operations.authority import ServedAuthority
 from mesh.operations.drafting import Drafted
 from mesh.operations.history import Difference
 from mesh.operations.sidecars import Member
@@ -59,6 +60,8 @@ def show_status(status: Status, *, as_json: bool) -> None:
     if status.lost:
         console.note(f"the store is out of reach, this is old news: {status.lost}")
     console.say(f"head: revision {status.head}, {console.plural(len(status.members), 'sidecar')}")
+    if status.authority is not None:
+        console.say(_authority_text(status.authority))
     if status.members:
         _show_members(status)
     if status.sources:
@@ -141,7 +144,26 @@ def _status_json(status: Status) -> JSON:
         "head": status.head,
         "sidecars": sidecars,
         "sources": followed_json(status.sources),
+        "authority": None if status.authority is None else _authority_json(status.authority),
         "lost": status.lost,
+    }
+
+
+def _authority_text(found: ServedAuthority) -> str:
+    where = found.status.url.partition("?")[0]
+    state = "serves" if found.is_alive else "is not there: certificates are not renewed"
+    return f"certificate authority: {where} {state}"
+
+
+def _authority_json(found: ServedAuthority) -> JSON:
+    status = found.status
+    return {
+        "url": status.url,
+        "alive": found.is_alive,
+        "version": status.version,
+        "trust_domain": status.trust_domain,
+        "roots": list(status.roots),
+        "not_after": {name: instant(end) for name, end in status.not_after.items()},
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mesh.latest import Latest
+from mesh.operations.authority import ServedAuthority, read_served, served
 from mesh.operations.concurrency import closing
 from mesh.operations.sidecars import Member, members, read_members
 from mesh.operations.sources import Followed, read_sources, sources
@@ -16,21 +17,27 @@ from mesh.ports import Entry, Store, Watched
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Head, the sidecars by id, the sources that follow git by name. `lost` is why this is old
-    news, where it is.
+    """Head, the sidecars by id, the sources that follow git by name, the certificate authority
+    where it is a service. `lost` is why this is old news, where it is.
     """
 
     head: int
     members: tuple[Member, ...]
     lost: str | None = None
     sources: tuple[Followed, ...] = ()
+    authority: ServedAuthority | None = None
 
 
 async def status(store: Store) -> Status:
     """The mesh as it is now."""
     head, _ = await read_head(store)
     number = head.revision.number if head else 0
-    return Status(number, await read_members(store), sources=await read_sources(store))
+    return Status(
+        number,
+        await read_members(store),
+        sources=await read_sources(store),
+        authority=await read_served(store),
+    )
 
 
 async def follow(store: Store, show: Callable[[Status], None]) -> None:
@@ -39,7 +46,8 @@ async def follow(store: Store, show: Callable[[Status], None]) -> None:
     An outage is told once as `lost`, with the last known status.
     """
     cells: dict[str, Latest[Watched | None]] = {
-        prefix: Latest(None) for prefix in (keyspace.HEAD, keyspace.SIDECARS, keyspace.SYNC)
+        prefix: Latest(None)
+        for prefix in (keyspace.HEAD, keyspace.SIDECARS, keyspace.SYNC, keyspace.CA)
     }
     changed = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -74,6 +82,7 @@ def _status(known: Mapping[str, Watched]) -> Status:
         members(known[keyspace.SIDECARS].entries),
         next(lost, None),
         sources(known[keyspace.SYNC].entries),
+        served(known[keyspace.CA].entries),
     )
 
 

@@ -22,6 +22,7 @@ from mesh.model.identity import ServiceName
 
 HEAD = "head"
 TRUST_BUNDLE = "trust/bundle"
+CA = "ca/"
 CA_STATUS = "ca/status"
 CA_ALIVE = "ca/alive"
 COLLECTION = "collection"
