@@ -44,4 +44,4 @@ def test_the_commands_print_what_the_page_says() -> None:
         "8080": str(port),
         "mesh sidecar ": "mesh sidecar --inbound 0.0.0.0:0 --outbound 127.0.0.1:0 ",
     }
-    assert differences(blocks(PAGE), words) == []
+    assert "\n\n".join(differences(blocks(PAGE), words)) == ""

@@ -17,7 +17,7 @@ def test_the_tour_prints_what_the_readme_says() -> None:
         "8080": str(port),
         "mesh sidecar ": "mesh sidecar --inbound 0.0.0.0:0 --outbound 127.0.0.1:0 ",
     }
-    assert differences(blocks(README), words) == []
+    assert "\n\n".join(differences(blocks(README), words)) == ""
 
 
 def test_the_first_screen_has_the_two_commands() -> None:

@@ -1,11 +1,13 @@
 """The commands of the documentation, taken from the pages themselves and run as a reader would.
 
 A fenced block in `sh` is what is typed: lines with `$ ` are commands and what follows them is
-what they print, where `...` stands for lines left out; a block without any `$ ` is a script. All
+what they print, where `...` stands for lines left out; a block without any `$ ` is not typed. All
 blocks of a page run in order in one shell, in a fresh folder with a fresh MESH_STATE. What must
 differ from run to run (ports, times, fingerprints) is compared by shape, JSON by its keys.
 
-    python -m tests.support.doc_blocks README.md      rewrites what the commands print
+    python -m tests.support.doc_blocks README.md [WORD=OTHER ...]
+
+rewrites what the commands print; each WORD is typed as OTHER, and shown as WORD.
 """
 
 import json
@@ -56,11 +58,11 @@ _SHAPES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is typed, at `line` of its page; `printed` is None where the page does not say."""
+    """What is typed, at `line` of its page, and what it prints."""
 
     text: str
     line: int
-    printed: str | None = None
+    printed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,9 @@ class Block:
     heading: str
 
     def commands(self) -> list[Command]:
-        """The commands of a block of `sh`."""
-        if not re.search(r"^\$ ", self.text, re.MULTILINE):
-            return [Command(self.text, self.line)]
+        """The commands of a block of `sh`; none where it shows no prompt."""
+        if not self.text.startswith("$ "):
+            return []
         found: list[tuple[str, int, list[str]]] = []
         for number, line in enumerate(self.text.splitlines(), self.line):
             if line.startswith("$ "):
@@ -245,10 +247,19 @@ def shell(environment: Mapping[str, str] | None = None) -> Iterator[Shell]:
 
 
 def replace(text: str, words: Mapping[str, str]) -> str:
-    """The text with the page's ports (and the like) replaced by those of this run."""
-    for word, other in words.items():
-        text = text.replace(word, other)
-    return text
+    """The text with words of the page (ports and the like) replaced, all at once."""
+    if not words:
+        return text
+    longest = sorted(words, key=len, reverse=True)
+    known = re.compile("|".join(rf"(?<!\d){re.escape(word)}(?!\d)" for word in longest))
+    return known.sub(lambda found: words[found[0]], text)
+
+
+def _typed(run: Shell, command: Command, words: Mapping[str, str]) -> str:
+    """What the command prints, in the words of its page."""
+    text = replace(command.text, words)
+    printed, _ = run.run(text, len(command.printed.splitlines()))
+    return replace(printed, {other: word for word, other in words.items()})
 
 
 def differences(typed: Sequence[Block], words: Mapping[str, str]) -> list[str]:
@@ -257,34 +268,28 @@ def differences(typed: Sequence[Block], words: Mapping[str, str]) -> list[str]:
     with shell() as run:
         for block in typed:
             for command in block.commands():
-                expected = command.printed or ""
-                lines = expected.count("\n") + 1 if expected else 0
-                printed, _ = run.run(replace(command.text, words), lines)
-                back = replace(printed, {other: word for word, other in words.items()})
-                if not agrees(back, expected):
-                    found.append(f"{command.line}: $ {command.text}\n{shape(back)}")
+                printed = _typed(run, command, words)
+                if not agrees(printed, command.printed):
+                    found.append(f"{command.line}: $ {command.text}\n{shape(printed)}")
     return found
 
 
-def rewrite(page: Path) -> None:
+def rewrite(page: Path, words: Mapping[str, str]) -> None:
     """Put what the commands of a page print today in the place of what it says."""
     lines = page.read_text(encoding="utf-8").splitlines()
     out: list[tuple[int, int, list[str]]] = []
     with shell() as run:
         for block in blocks(page):
             for command in block.commands():
-                expected = command.printed
-                count = 0 if not expected else expected.count("\n") + 1
-                printed, _ = run.run(command.text, count)
-                if expected is None or ELLIPSIS in expected.splitlines():
-                    continue
-                first = command.line + command.text.count("\n")
-                out.append((first, first + count, printed.splitlines()))
+                printed = _typed(run, command, words)
+                if ELLIPSIS not in command.printed.splitlines():
+                    first = command.line + command.text.count("\n")
+                    last = first + len(command.printed.splitlines())
+                    out.append((first, last, printed.splitlines()))
     for first, last, printed_lines in reversed(out):
         lines[first:last] = printed_lines
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        rewrite(Path(name))
+    rewrite(Path(sys.argv[1]), dict(word.split("=", 1) for word in sys.argv[2:]))
