@@ -3,14 +3,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from mesh.adapters.issuer import LocalIssuer
-from mesh.errors import Unavailable
+from mesh.errors import Denied, Unavailable
 from mesh.latest import Latest
-from mesh.model.identity import SVID, Identity, ServiceName
+from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
 from mesh.ports import Issuer
 from mesh.sidecar.certificates import CertificateKeeper, MeshIssuer
 from mesh.sidecar.policies import PolicySource, Scope
 from tests.support.manual_clock import ManualClock
-from tests.support.revisions import CLOCK, Commits, once
+from tests.support.revisions import CLOCK, QUICK, Commits, once
 
 WEB = ServiceName("default", "web")
 MESH = """
@@ -116,3 +116,52 @@ async def test_a_remembered_certificate_is_used_and_its_end_is_trouble(
         await once(keeping.keeper.newest, lambda newest: newest != svid)
         assert keeping.keeper.trouble(keeping.clock.now()) is None
         running.cancel()
+
+
+class Recording:
+    """An issuer that notes what it is asked, and fails while `failing` is set."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self._issuer = issuer
+        self.failing: Denied | None = Denied("no more tokens", "make one")
+        self.asked: list[tuple[bytes, SVID | None]] = []
+
+    async def issue(
+        self,
+        identity: Identity,
+        csr_pem: bytes,
+        lifetime: timedelta,
+        current: SVID | None = None,
+    ) -> bytes:
+        self.asked.append((csr_pem, current))
+        if self.failing:
+            raise self.failing
+        return await self._issuer.issue(identity, csr_pem, lifetime, current)
+
+    async def bundle(self) -> TrustBundle:
+        return await self._issuer.bundle()
+
+
+async def test_the_same_request_is_repeated_until_it_is_answered_and_renewals_show_what_is_held(
+    tmp_path: Path, commits: Commits
+) -> None:
+    local = LocalIssuer(tmp_path / "ca", clock=QUICK, trust_domain="example.org")
+    issuer = Recording(local)
+    scope = Latest[Scope | None](await scope_of(commits, MESH.replace("LIFETIME", "1h")))
+    authority = MeshIssuer(lambda _: issuer, scope)
+    keeper = CertificateKeeper(authority, QUICK, WEB, scope)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(keeper.run())
+        while len(issuer.asked) < 3:
+            await QUICK.sleep(timedelta(milliseconds=50))
+        assert keeper.trouble(QUICK.now()) == "no certificate: no more tokens (make one)"
+        issuer.failing = None
+        first = await once(keeper.newest, lambda svid: svid is not None)
+        assert len(set(issuer.asked)) == 1
+        assert keeper.trouble(QUICK.now()) is None
+        scope.set(await scope_of(commits, MESH.replace("LIFETIME", "2h")))
+        await once(keeper.newest, lambda svid: svid != first)
+        running.cancel()
+    last_csr, shown = issuer.asked[-1]
+    assert shown == first
+    assert last_csr != issuer.asked[0][0]

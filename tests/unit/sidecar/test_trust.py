@@ -3,11 +3,11 @@ import json
 from pathlib import Path
 
 from mesh.adapters.issuer import LocalIssuer
-from mesh.ca.bundle import read_bundle, union
+from mesh.ca.bundle import read_bundle, union, write_bundle
 from mesh.errors import Unavailable
 from mesh.model.identity import TrustBundle
-from mesh.planning import keyspace
-from mesh.ports import Store
+from mesh.planning import keyspace, record
+from mesh.ports import Put, Store, Transaction
 from mesh.sidecar.late import LateStore
 from mesh.sidecar.trust import TrustSource
 from tests.support.revisions import CLOCK, Commits, once
@@ -69,3 +69,18 @@ async def test_without_a_store_the_issuer_and_the_remembered_count(tmp_path: Pat
         newest = await once(source.newest, lambda b: b is not None and b != bundle("remembered"))
         running.cancel()
     assert newest == union(await issuer.bundle(), bundle("remembered"))
+
+
+async def test_what_an_authority_publishes_itself_is_followed_and_never_written(
+    commits: Commits,
+) -> None:
+    source = TrustSource(commits.store, None, CLOCK, bundle("remembered"))
+    assert source.newest.value == bundle("remembered")
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(source.run())
+        for wanted in (bundle("a"), bundle("a", "b"), bundle("b")):
+            value = record.serialize(write_bundle(wanted))
+            await commits.store.commit(Transaction(puts=(Put(keyspace.TRUST_BUNDLE, value),)))
+            await once(source.newest, lambda newest, wanted=wanted: newest == wanted)
+            assert await published(commits) == wanted
+        running.cancel()
