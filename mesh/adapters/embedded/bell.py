@@ -68,6 +68,7 @@ class Bell:
             if not is_private(self._folder):
                 raise PermissionError
             ear.bind(os.fspath(address))
+            address.chmod(0o600)
         except OSError:
             ear.close()
             return

@@ -56,6 +56,17 @@ async def test_the_folder_is_private(folder: Path) -> None:
     bell.close()
 
 
+async def test_a_socket_is_its_owners_alone_whatever_the_umask(folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        with closing(Bell(folder)) as bell:
+            bell.listen(lambda: None)
+            (socket_file,) = folder.iterdir()
+            assert mode(socket_file) == 0o600
+    finally:
+        os.umask(before)
+
+
 async def test_a_folder_that_is_open_to_others_is_not_used(folder: Path) -> None:
     make(folder, 0o755)
     assert not is_private(folder)
