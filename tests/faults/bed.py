@@ -136,6 +136,10 @@ class Bed:
         self._beat = 10_000
         self._lock = asyncio.Lock()
         self.began = self.began_wall = 0.0
+        self.apis = 2
+        self.ca: subprocess.Popen[bytes] | None = None
+        self.ca_port = free_ports(1)[0]
+        self.ca_setting = ""
         self.mended_at: float | None = None
         self.noticed: float | None = None
 
@@ -144,6 +148,10 @@ class Bed:
     def fault(self) -> None:
         """The fault begins now."""
         self.began, self.began_wall = monotonic(), datetime.now(UTC).timestamp()  # noqa: TID251
+
+    def elapsed(self) -> float:
+        """Seconds since the fault."""
+        return monotonic() - self.began
 
     def mended(self) -> None:
         """What was broken is whole again now; without it the mesh mends itself."""
@@ -269,6 +277,34 @@ class Bed:
             )
         )
 
+    async def start_ca(self) -> None:
+        """Run `mesh ca serve`, again after an end, and wait until it serves."""
+        command = ("ca", "serve", "--listen", f"127.0.0.1:{self.ca_port}", "--name", "127.0.0.1")
+        with (self.folder / "ca.log").open("ab") as log:
+            self.ca = subprocess.Popen(
+                [sys.executable, "-m", "mesh", *command, "--output", "json"],
+                env=self.environment | {"MESH_STATE": str(self.folder / "authority")},
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+        assert self.ca.stdout is not None
+        said = b""
+        while not said.rstrip().endswith(b"}"):
+            line = await asyncio.to_thread(self.ca.stdout.readline)
+            assert line, (self.folder / "ca.log").read_text()[-2000:]
+            said += line
+        fingerprint = json.loads(said)["fingerprint"].removeprefix("sha256:")
+        self.ca_setting = f"https://127.0.0.1:{self.ca_port}?fingerprint=sha256:{fingerprint}"
+
+    async def token(self, name: str, service: str) -> None:
+        """Let the sidecar `name` join."""
+        made = await self.mesh("token", "create", "--service", service)
+        file = self.folder / f"{name}.token"
+        file.write_text(made.stdout)
+        file.chmod(0o600)
+        settings = {"MESH_CA": self.ca_setting, "MESH_TOKEN_FILE": str(file)}
+        self.extra_environment[name] = self.extra_environment.get(name, {}) | settings
+
     def launch_app(self, site: Site, port: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [*site.prefix, sys.executable, "-m", "tests.faults.app", "127.0.0.1", str(port)]
@@ -303,7 +339,10 @@ class Bed:
         sidecar.ready = json.loads(line)
 
     def end(self) -> None:
-        """End every process of the sidecars."""
+        """End every process of the sidecars, and the authority."""
+        if self.ca is not None:
+            self.ca.kill()
+            self.ca.wait()
         for sidecar in self.sidecars.values():
             for process in (sidecar.process, sidecar.app):
                 if process is not None:
@@ -321,6 +360,8 @@ async def bed(
     *,
     wires: Wires | None = None,
     with_consul: bool = False,
+    with_ca: bool = False,
+    apis: int = 2,
     etcd_extra: tuple[str, ...] = (),
     lifetime: str = "24h",
     environment: Mapping[str, Mapping[str, str]] | None = None,
@@ -333,12 +374,13 @@ async def bed(
         made = Bed(folder, etcd, consul, wires)
         made.lifetime = lifetime
         made.extra_environment = {k: dict(v) for k, v in (environment or {}).items()}
+        made.apis = apis
         try:
             etcd.start()
             if consul:
                 await asyncio.to_thread(consul.start)
             async with AsyncExitStack() as stack:
-                await _begin(made, stack)
+                await _begin(made, stack, with_ca=with_ca)
                 yield made
         finally:
             made.end()
@@ -347,14 +389,18 @@ async def bed(
             made.etcd.stop()
 
 
-async def _begin(made: Bed, stack: AsyncExitStack) -> None:
+async def _begin(made: Bed, stack: AsyncExitStack, *, with_ca: bool) -> None:
     settings = EtcdSettings(endpoints=tuple(made.etcd.endpoints))
     made.store = await stack.enter_async_context(EtcdStore(settings, clock=CLOCK))
     await made.commit()
-    places = (("api-1", "api"), ("api-2", "api"), ("web-1", "web"))
+    if with_ca:
+        await made.start_ca()
+    places = [*((f"api-{n + 1}", "api") for n in range(made.apis)), ("web-1", "web")]
     for name, service in places:
         site = made.wires.site(name.replace("-", "")) if made.wires else Site(name)
         app = free_ports(1)[0] if service == "api" else 0
+        if with_ca:
+            await made.token(name, service)
         made.launch(name, service, site, app)
     for sidecar in made.sidecars.values():
         await made.wait_ready(sidecar)

@@ -58,10 +58,17 @@ def record(rows: list[Row], order: list[str]) -> None:
     listed = [merged[name] for name in order if name in merged]
     ROWS.write_text(json.dumps([asdict(row) for row in listed], indent=1) + "\n")
     text = PAGE.read_text()
-    head = (
-        "| fault | requests | failed | noticed after | whole again after | acknowledged commits lost |"
-        " | date |\n|---|---|---|---|---|---|---|---|\n"
+    columns = (
+        "fault",
+        "requests",
+        "failed",
+        "noticed after",
+        "whole again after",
+        "acknowledged commits lost",
+        "",
+        "date",
     )
+    head = f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|\n"
     table = head + "\n".join(row.line() for row in listed)
     before, rest = text.split(_BEGIN)
     PAGE.write_text(f"{before}{_BEGIN}\n\n{table}\n\n{_END}{rest.split(_END)[1]}")

@@ -1,0 +1,72 @@
+"""What stands in for an Envoy: takes every snapshot at once and notes when."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from mesh.latest import Latest
+from mesh.model.snapshot import Snapshot
+from mesh.ports import Acknowledged
+
+
+class StandIn:
+    """`DataPlane` and `ConfigurationServer` of one agent at once.
+
+    `published` is (revision, moment of the monotonic clock) of every snapshot, which all processes
+    of a machine share. It outlives its agent, as an Envoy does: the next one finds it ready.
+    """
+
+    def __init__(self) -> None:
+        self.published: list[tuple[int, float]] = []
+        self.size_bytes = 0
+        self._runs = False
+        self._generation = 0
+        self._newest: Latest[Acknowledged] = Latest(Acknowledged())
+
+    def data_plane(self, _folder: Path, _bootstrap: Mapping[str, Any]) -> "StandIn":
+        """As the maker of a data plane."""
+        return self
+
+    def server(self, _socket: Path) -> "StandIn":
+        """As the maker of a configuration server, which begins anew."""
+        self._generation = 0
+        self._newest = Latest(Acknowledged())
+        return self
+
+    restarts = 0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._runs = True
+        await asyncio.Event().wait()
+
+    async def wait_ready(self) -> None:
+        """At once."""
+
+    async def is_ready(self) -> bool:
+        """Once it ran, and ever after."""
+        return self._runs
+
+    async def statistics(self) -> Any:
+        """Nobody asks without a metrics address."""
+        raise NotImplementedError
+
+    async def drain(self, grace: timedelta) -> None:
+        """There is nothing to drain."""
+
+    def publish(self, snapshot: Snapshot) -> int:
+        """Take a snapshot, and acknowledge it."""
+        self._generation += 1
+        self.published.append((snapshot.revision, monotonic()))
+        bodies = (r.body for each in snapshot.resources.values() for r in each.values())
+        self.size_bytes = sum(map(len, bodies))
+        self._newest.set(Acknowledged(generation=self._generation, revision=snapshot.revision))
+        return self._generation
+
+    async def acknowledgements(self) -> AsyncIterator[Acknowledged]:
+        """As the port says."""
+        async for one in self._newest.changes():
+            yield one
