@@ -30,7 +30,7 @@ from typing import Any, Final
 from mesh.adapters.envoy.process import Record
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-SECONDS = 30.0
+SECONDS = 60.0
 HOME: Final = "/home/ana"  # the page's name for the folder
 ELLIPSIS: Final = "..."
 _DONE: Final = "--- doc_blocks: done"
