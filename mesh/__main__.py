@@ -1,10 +1,15 @@
 """`python -m mesh` and the `mesh` command."""
 
+import os
 import sys
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line, or the agent that one asked for, and exit with its code."""
+    if "MESH_AGENT" in os.environ:  # mesh.cli.agent.VARIABLE, without an import for every command
+        from mesh.cli import agent
+
+        sys.exit(agent.main())
     from mesh.cli.app import run
 
     sys.exit(run(sys.argv[1:]))

@@ -1,7 +1,6 @@
 """The command line: what exists, and what becomes of an error."""
 
 import io
-import os
 import sys
 from collections.abc import Sequence
 from itertools import islice, pairwise
@@ -9,11 +8,10 @@ from itertools import islice, pairwise
 import typer
 
 from mesh.cli import authority, changes, console, host, inspection, sidecars, sync
-from mesh.cli.bugs import report_bug
-from mesh.cli.options import Flags
-from mesh.errors import MeshError, UsageError
+from mesh.cli.failures import guarded
+from mesh.cli.flags import Flags
+from mesh.errors import UsageError
 
-INTERRUPTED = 130
 _GLOBAL = ("--store", "--discovery", "--ca", "--state", "--config")
 
 app = typer.Typer(
@@ -60,44 +58,26 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A file's name may be bytes that are no text; showing it must not fail.
             stream.reconfigure(errors="backslashreplace")
+    return guarded(lambda: _invoke(arguments), wants_json=lambda: wants_json(arguments))
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    """Run the command that the arguments name; the exit code.
+
+    Raises:
+        UsageError: they name none, or not as it wants to be called.
+    """
     try:
         result = typer.main.get_command(app).main(
             args=hoist(arguments), prog_name="mesh", standalone_mode=False
         )
-        sys.stdout.flush()
-    except (KeyboardInterrupt, typer.Abort):
-        console.note("interrupted")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Who read our output has left: nothing more to say, and no complaint at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:  # noqa: BLE001 (the top: a bug becomes a report, no traceback)
-        return _tell(_leaf(error), arguments)
-    return result if isinstance(result, int) else 0
-
-
-def _tell(error: BaseException, arguments: Sequence[str]) -> int:
-    """Show what went wrong; the exit code."""
-    as_json = wants_json(arguments)
-    if isinstance(error, typer.TyperException):
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except typer.TyperException as error:
         message = error.format_message().rstrip(".")
-        error = UsageError(message[:1].lower() + message[1:], "see `mesh COMMAND --help`")
-    if isinstance(error, MeshError):
-        console.tell_error(error, as_json=as_json)
-        return error.exit_code
-    return report_bug(error, as_json=as_json)
-
-
-def _leaf(error: BaseException) -> BaseException:
-    """The error that a task group wrapped: the first of ours, else the first."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    ours = error.subgroup(MeshError)
-    group: BaseException = ours or error
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
+        hint = "see `mesh COMMAND --help`"
+        raise UsageError(message[:1].lower() + message[1:], hint) from error
+    return result if isinstance(result, int) else 0
 
 
 def hoist(arguments: Sequence[str]) -> list[str]:

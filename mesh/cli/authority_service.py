@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import json
 import socket
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from mesh.authority.ports import AuthorityOptions, AuthorityPorts, Serving
 from mesh.authority.run import serve
 from mesh.ca.server import server_name
 from mesh.cli import console, wiring
-from mesh.cli.options import Flags, duration
+from mesh.cli.flags import Flags
+from mesh.cli.options import duration
 from mesh.cli.sidecar_options import address
 from mesh.errors import CertificateRefused, NotFound, UsageError
 from mesh.model.policy import Address
@@ -111,7 +113,7 @@ def own_names(listen: Address, hostname: str) -> tuple[str, ...]:
 def _announce(serving: Serving, *, as_json: bool) -> None:
     """The one line on standard output: whoever reads it may join."""
     if as_json:
-        console.say_json(_json(serving))
+        sys.stdout.write(json.dumps(_json(serving)) + "\n")  # one line, as the sidecar's
     else:
         words = [
             "ready",

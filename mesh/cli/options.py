@@ -1,7 +1,6 @@
 """The words that several commands share, and the global ones."""
 
 import re
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -28,18 +27,6 @@ class PlanOutput(StrEnum):
     TEXT = "text"
     JSON = "json"
     MARKDOWN = "markdown"
-
-
-@dataclass(frozen=True, slots=True)
-class Flags:
-    """The global options as given."""
-
-    store: str | None = None
-    discovery: str | None = None
-    ca: str | None = None
-    state: str | None = None
-    config: str | None = None
-    verbose: bool = False
 
 
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text or json.")]

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from mesh.cli.options import Flags, Namespace, Output, OutputOption
+from mesh.cli.flags import Flags
+from mesh.cli.options import Namespace, Output, OutputOption
 
 _Service = Annotated[str, typer.Option("--service", metavar="NAME", help="Who this instance is.")]
 _App = Annotated[
@@ -34,6 +35,11 @@ _Advertise = Annotated[
     str | None, typer.Option("--advertise", metavar="HOST", help="Where others reach this host.")
 ]
 
+_Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", metavar="HOST:PORT", help="Prometheus scrapes /metrics here."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -54,6 +60,7 @@ def sidecar(
     outbound: _Outbound = None,
     upstream: _Upstreams = None,
     advertise: _Advertise = None,
+    metrics: _Metrics = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Run the sidecar of one instance until SIGTERM; it prints one line when it serves.
@@ -61,12 +68,8 @@ def sidecar(
     Listens on 0.0.0.0:15006 for callers and 127.0.0.1:15001 for the program; port 0 is a free one.
     SIGHUP starts the agent anew, from the package as it is installed now; its Envoy serves on.
     """
-    import asyncio
-
-    from mesh.cli.announcement import Announcement
+    from mesh.cli.agent import Agent
     from mesh.cli.sidecar_options import Given
-    from mesh.cli.wiring import settings_of, sidecar_ports
-    from mesh.sidecar.run import serve
 
     given = Given(
         service=service,
@@ -79,15 +82,9 @@ def sidecar(
         id=id,
         upstreams=upstream or (),
         advertise=advertise,
+        metrics=metrics,
     )
-    settings = settings_of(context)
-    options = given.options(settings.state)
-    _configure_log(context, level="info")
-    as_json = output is Output.JSON
-    ports = sidecar_ports(settings)
-    announcement = Announcement(as_json=as_json)
-    if asyncio.run(serve(options, ports, announcement.ready)):
-        announcement.start_next()
+    Agent(flags=_flags(context), given=given, as_json=output is Output.JSON).become()
 
 
 def run(
@@ -104,17 +101,14 @@ def run(
     outbound: _Outbound = None,
     upstream: _Upstreams = None,
     advertise: _Advertise = None,
+    metrics: _Metrics = None,
 ) -> None:
     """Run a command beside a sidecar of its own; exits with the command's code.
 
     The command finds its sidecar by http_proxy and MESH_OUTBOUND. Ports not given are free ones.
     """
-    import asyncio
-    import os
-
+    from mesh.cli.agent import Agent
     from mesh.cli.sidecar_options import FREE_INBOUND, FREE_OUTBOUND, Given
-    from mesh.cli.wiring import settings_of, sidecar_ports
-    from mesh.sidecar.run import run_command
 
     given = Given(
         service=service,
@@ -127,16 +121,10 @@ def run(
         id=id,
         upstreams=upstream or (),
         advertise=advertise,
+        metrics=metrics,
     )
-    settings = settings_of(context)
-    options = given.options(settings.state)
-    _configure_log(context, level="warning")
-    code = asyncio.run(run_command(options, sidecar_ports(settings), command, dict(os.environ)))
-    raise typer.Exit(code)
+    Agent(flags=_flags(context), given=given, command=command).become()
 
 
-def _configure_log(context: typer.Context, *, level: str) -> None:
-    from mesh import log
-
-    verbose = isinstance(context.obj, Flags) and context.obj.verbose
-    log.configure("debug" if verbose else level)
+def _flags(context: typer.Context) -> Flags:
+    return context.obj if isinstance(context.obj, Flags) else Flags()

@@ -2,22 +2,19 @@
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-import typer
 
 from mesh import log
 from mesh.adapters.clock import SystemClock
-from mesh.cli.options import Flags
-from mesh.errors import UsageError
+from mesh.cli.flags import Flags
 from mesh.ports import Clock, Discovery, Issuer, Store
-from mesh.settings import AuthorityService, EtcdStore, Settings, SQLiteStore, read_settings
+from mesh.settings import AuthorityService, EtcdStore, Settings, SQLiteStore
 
 if TYPE_CHECKING:
+    import typer
+
     from mesh.adapters.ca_client import ServiceIssuer
     from mesh.adapters.issuer import LocalIssuer
     from mesh.sidecar.ports import SidecarPorts
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def settings_of(context: typer.Context) -> Settings:
+def settings_of(context: "typer.Context") -> Settings:
     """The settings of this command; from here on its log goes to standard error.
 
     Raises:
@@ -33,18 +30,7 @@ def settings_of(context: typer.Context) -> Settings:
     """
     flags = context.obj if isinstance(context.obj, Flags) else Flags()
     log.configure("debug" if flags.verbose else "warning")
-    given = {
-        "store": flags.store,
-        "discovery": flags.discovery,
-        "ca": flags.ca,
-        "state": flags.state,
-    }
-    config = None
-    if flags.config is not None:
-        config = Path(flags.config)
-        if not config.is_file():
-            raise UsageError(f'--config: there is no file "{config}"')
-    return read_settings(given, os.environ, config)
+    return flags.settings()
 
 
 @asynccontextmanager
@@ -140,6 +126,7 @@ def sidecar_ports(settings: Settings) -> "SidecarPorts":
     """Everything that a sidecar needs of the outside world."""
     from mesh.adapters.ads import AdsServer
     from mesh.adapters.envoy import EnvoyProcess
+    from mesh.adapters.scrape import ScrapeEndpoint
     from mesh.sidecar.ports import SidecarPorts
 
     clock = SystemClock()
@@ -150,13 +137,14 @@ def sidecar_ports(settings: Settings) -> "SidecarPorts":
         issuer=lambda trust_domain: _issuer(settings, clock, trust_domain),
         is_trust_published=settings.authority is not None,
         configuration_server=AdsServer,
+        scrape=ScrapeEndpoint,
         data_plane=lambda folder, bootstrap: EnvoyProcess(
             folder=folder, bootstrap=bootstrap, clock=clock
         ),
     )
 
 
-def with_store(context: typer.Context, action: Callable[[Store, Clock], Awaitable[T]]) -> T:
+def with_store(context: "typer.Context", action: Callable[[Store, Clock], Awaitable[T]]) -> T:
     """Run an operation on the store of the settings."""
     settings = settings_of(context)
 
