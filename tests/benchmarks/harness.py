@@ -156,12 +156,11 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def pss_mib(pid: int) -> float:
-    """The process's share of memory, shared pages counted in parts."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+def memory_mib(pid: int) -> tuple[float, float]:
+    """The process's share of memory (PSS: shared pages counted in parts), and all of it (RSS)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {name: int(size) / 1024 for name, size, *_ in map(str.split, lines)}
+    return sizes["Pss:"], sizes["Rss:"]
 
 
 def median(values: Sequence[float]) -> float:
