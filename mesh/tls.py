@@ -6,6 +6,7 @@ memory, because Python's `ssl` reads them from files only.
 
 import os
 import ssl
+import tempfile
 
 
 def server_context(chain_pem: bytes, key_pem: bytes, roots_pem: bytes) -> ssl.SSLContext:
@@ -49,8 +50,15 @@ def unverified_context() -> ssl.SSLContext:
 
 
 def _load(context: ssl.SSLContext, chain_pem: bytes, key_pem: bytes) -> None:
-    file = os.memfd_create("mesh-key", os.MFD_CLOEXEC)
-    with os.fdopen(file, "wb") as stream:
-        stream.write(key_pem + b"\n" + chain_pem)
+    content = key_pem + b"\n" + chain_pem
+    if not hasattr(os, "memfd_create"):  # not Linux: a private file, for a moment
+        with tempfile.NamedTemporaryFile(prefix="mesh-key-") as file:
+            file.write(content)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return
+    descriptor = os.memfd_create("mesh-key", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
         stream.flush()
-        context.load_cert_chain(f"/proc/self/fd/{file}")
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
