@@ -1,7 +1,11 @@
 """Run the demo: tell the story, then stay up until Ctrl-C (or end at once)."""
 
 import asyncio
+import os
+import shutil
 import signal
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from mesh.demo.stage import Stage
@@ -60,10 +64,23 @@ def _policies() -> Path:
     raise NotFound("the demo's policies are missing", "reinstall mesh")
 
 
+def settings_to_export(state: Path, environment: Mapping[str, str]) -> list[str]:
+    """What another terminal needs to speak to this mesh, `mesh` itself included: `make demo`
+    puts it where no PATH leads.
+    """
+    lines = [f"export MESH_STATE={state}"]
+    folder = Path(sys.executable).parent
+    found = shutil.which("mesh", path=environment.get("PATH", ""))
+    if found is None or Path(found).parent != folder:
+        lines.append(f'export PATH="{folder}:$PATH"')
+    return lines
+
+
 def _invite(story: Story, say: Say) -> None:
     web = story.stage.members["web-v1"]
     say("\nThe shop stays open. In another terminal:")
-    say(f"  export MESH_STATE={story.stage.state}")
+    for line in settings_to_export(story.stage.state, os.environ):
+        say(f"  {line}")
     say(f"  curl {story.front}")
     say(f"  curl -H 'host: api' http://{web.outbound}/items      # as web, through its sidecar")
     say("  mesh status")
