@@ -20,13 +20,13 @@ import structlog
 from aiohttp import web
 from cryptography import x509
 
-from mesh.authority import metrics
 from mesh.authority.admission import Admission, Ask, Issued, Refused
 from mesh.authority.limits import Limiter, Limits
 from mesh.authority.metrics import Metrics
 from mesh.authority.ports import Signer
 from mesh.ca.bundle import write_bundle
 from mesh.errors import CertificateRefused, MeshError
+from mesh.metrics.exposition import CONTENT_TYPE
 from mesh.model.identity import Identity, ServiceName
 from mesh.ports import Clock
 
@@ -108,7 +108,7 @@ class Api:
 
     async def _figures(self, request: web.Request) -> web.Response:
         return web.Response(
-            body=self._metrics.text().encode(), headers={"Content-Type": metrics.CONTENT_TYPE}
+            body=self._metrics.text().encode(), headers={"Content-Type": CONTENT_TYPE}
         )
 
     # --- one request -------------------------------------------------------------------------

@@ -1,11 +1,15 @@
-"""The service's figures in Prometheus's text format, version 0.0.4."""
+"""The service's figures."""
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
+from itertools import accumulate
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from mesh.metrics import exposition
+from mesh.metrics.family import Distribution, Family, Sample, counter, gauge, histogram
+
+KINDS = ("join", "renew")
 _BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
@@ -13,9 +17,9 @@ class Metrics:
     """Counters since the start, and what is true now."""
 
     def __init__(self) -> None:
-        self._issued: Counter[str] = Counter()
+        self._issued: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         self._refused: Counter[tuple[str, str]] = Counter()
-        self._buckets: dict[str, list[int]] = {}
+        self._counts: dict[str, list[int]] = {}
         self._seconds: dict[str, float] = {}
         self.not_after: Mapping[str, datetime] = {}
         self.is_published = False
@@ -30,44 +34,51 @@ class Metrics:
 
     def took(self, kind: str, seconds: float) -> None:
         """A request was answered after so long."""
-        counts = self._buckets.setdefault(kind, [0] * (len(_BOUNDS) + 1))
+        counts = self._counts.setdefault(kind, [0] * (len(_BOUNDS) + 1))
         counts[bisect_left(_BOUNDS, seconds)] += 1
         self._seconds[kind] = self._seconds.get(kind, 0.0) + seconds
 
     def text(self) -> str:
-        """All of it."""
-        return "\n".join(self._lines()) + "\n"
+        """All of it, as a scrape answers it."""
+        return exposition.text(self.families())
 
-    def _lines(self) -> Iterator[str]:
-        name = "mesh_ca_certificates_issued_total"
-        yield from _head(name, "counter", "Certificates signed, by what proved the identity.")
-        for kind in sorted({"join", "renew", *self._issued}):
-            yield f'{name}{{kind="{kind}"}} {self._issued[kind]}'
-        name = "mesh_ca_requests_refused_total"
-        yield from _head(name, "counter", "Requests refused, by the answer's code.")
-        for (kind, reason), count in sorted(self._refused.items()):
-            yield f'{name}{{kind="{kind}",reason="{reason}"}} {count}'
-        name = "mesh_ca_certificate_expiry_timestamp_seconds"
-        yield from _head(name, "gauge", "When the authority's own certificates end, Unix time.")
-        for certificate, end in sorted(self.not_after.items()):
-            yield f'{name}{{certificate="{certificate}"}} {end.timestamp():.0f}'
-        name = "mesh_ca_published"
-        yield from _head(name, "gauge", "1 while the store has the newest roots and state.")
-        yield f"{name} {int(self.is_published)}"
-        yield from self._histogram()
+    def families(self) -> tuple[Family, ...]:
+        """All of it, as values."""
+        return (
+            counter(
+                "mesh_ca_certificates_issued_total",
+                "Certificates signed, by what proved the identity.",
+                *(Sample(count, {"kind": kind}) for kind, count in sorted(self._issued.items())),
+            ),
+            counter(
+                "mesh_ca_requests_refused_total",
+                "Requests refused, by the answer's code.",
+                *(
+                    Sample(count, {"kind": kind, "reason": reason})
+                    for (kind, reason), count in sorted(self._refused.items())
+                ),
+            ),
+            gauge(
+                "mesh_ca_certificate_expiry_timestamp_seconds",
+                "When the authority's own certificates end, in seconds since 1970.",
+                *(
+                    Sample(end.timestamp(), {"certificate": certificate})
+                    for certificate, end in sorted(self.not_after.items())
+                ),
+            ),
+            gauge(
+                "mesh_ca_published",
+                "Whether the store has the newest roots and state.",
+                Sample(self.is_published),
+            ),
+            histogram(
+                "mesh_ca_request_duration_seconds",
+                "From a whole request to its answer.",
+                (self._distribution(kind) for kind in sorted(self._counts)),
+            ),
+        )
 
-    def _histogram(self) -> Iterator[str]:
-        name = "mesh_ca_request_duration_seconds"
-        yield from _head(name, "histogram", "From a whole request to its answer.")
-        for kind, counts in sorted(self._buckets.items()):
-            total = 0
-            for bound, count in zip((*map(str, _BOUNDS), "+Inf"), counts, strict=True):
-                total += count
-                yield f'{name}_bucket{{kind="{kind}",le="{bound}"}} {total}'
-            yield f'{name}_sum{{kind="{kind}"}} {self._seconds[kind]:.6f}'
-            yield f'{name}_count{{kind="{kind}"}} {total}'
-
-
-def _head(name: str, kind: str, help: str) -> Iterator[str]:
-    yield f"# HELP {name} {help}"
-    yield f"# TYPE {name} {kind}"
+    def _distribution(self, kind: str) -> Distribution:
+        counts = tuple(accumulate(self._counts[kind]))
+        buckets = tuple(zip(_BOUNDS, counts, strict=False))
+        return Distribution(buckets, counts[-1], self._seconds[kind], {"kind": kind})
