@@ -5,10 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test check format servers images bench golden clean
+.PHONY: help setup demo test check format servers images compose-demo bench golden clean
 
 help:               ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("mesh needs Python 3.11 or later; this is %s (make PYTHON=python3.12 ...)" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -28,8 +28,12 @@ servers: setup      ## Put real etcd, Consul and Prometheus into .tools/bin (no 
 images: setup       ## The Docker images of the container tests and the Compose demo, from nothing
 	@$(BIN)/python -m tools.images
 
+compose-demo: images ## Many hosts on one Docker engine: start the Compose demo, break each part of it
+	@DOCKER_CONFIG=$(CURDIR)/.tools/docker compose/tour --local
+
 test: setup         ## Every test, with the real Envoy, etcd, Consul and Prometheus
 	@$(BIN)/python tools/servers.py || { test "$$CI" != true || exit 1; }
+	@$(BIN)/python -m tools.images || { test "$$CI" != true || exit 1; }
 	$(BIN)/pytest
 
 check: setup        ## Format, lint, types, import contracts, unit and golden tests: under a minute
