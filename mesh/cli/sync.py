@@ -56,6 +56,11 @@ _Secret = Annotated[
     typer.Option("--webhook-secret", metavar="FILE", help="What the caller must know."),
 ]
 
+_Metrics = Annotated[
+    str | None,
+    typer.Option("--metrics", metavar="HOST:PORT", help="Prometheus scrapes /metrics here."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module."""
@@ -83,6 +88,7 @@ def sync(
     on_failure: _Hook = None,
     webhook: _Webhook = None,
     webhook_secret: _Secret = None,
+    metrics: _Metrics = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Keep a source at the newest commit of a branch; a bad commit changes nothing.
@@ -92,6 +98,7 @@ def sync(
     """
     from mesh.adapters.git import GitOptions
     from mesh.adapters.git.location import locate, redact
+    from mesh.cli.sidecar_options import address
     from mesh.cli.sync_process import Process
     from mesh.cli.wiring import settings_of
     from mesh.sync.options import SyncOptions
@@ -118,6 +125,7 @@ def sync(
         report=report,
         hook=_words(on_failure),
         as_json=output is Output.JSON,
+        metrics=None if metrics is None else address(metrics, "--metrics"),
     )
     if once:
         raise typer.Exit(process.once())

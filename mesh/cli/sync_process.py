@@ -1,6 +1,7 @@
 """A sync as a process: once, or until a signal."""
 
 import asyncio
+import importlib.metadata
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +10,19 @@ from pathlib import Path
 from mesh import log
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.git import GitOptions, GitRepository, cache_name
+from mesh.adapters.scrape import ScrapeEndpoint
 from mesh.cli.sources import source_json
 from mesh.cli.sync_outcomes import Lines, ReportFile, show_looked
 from mesh.cli.wiring import make_store
+from mesh.metrics.exposition import text
+from mesh.metrics.health import build_info
+from mesh.model.policy import Address
 from mesh.model.source import SourceStatus
 from mesh.settings import Settings
+from mesh.sync.figures import figures
 from mesh.sync.hook import Hook
 from mesh.sync.options import SyncOptions, SyncPorts
+from mesh.sync.service import SyncService
 from mesh.sync.serving import serve
 from mesh.sync.single import once
 from mesh.sync.webhook import WebhookOptions
@@ -23,7 +30,9 @@ from mesh.sync.webhook import WebhookOptions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """What the command line says, ready to run. `hook` is a command, or nothing."""
+    """What the command line says, ready to run. `hook` is a command, or nothing; `metrics` is
+    where Prometheus scrapes a sync that goes on.
+    """
 
     settings: Settings
     options: SyncOptions
@@ -31,6 +40,7 @@ class Process:
     report: Path | None
     hook: Sequence[str]
     as_json: bool
+    metrics: Address | None = None
 
     def once(self) -> int:
         """Look once; the exit code."""
@@ -40,7 +50,26 @@ class Process:
         """Follow the source until SIGTERM or Ctrl-C."""
         log.configure("info")
         lines = Lines(as_json=self.as_json)
-        asyncio.run(serve(self.options, self._ports(lines), webhook=webhook, hook=self._hook()))
+        asyncio.run(
+            serve(
+                self.options,
+                self._ports(lines),
+                webhook=webhook,
+                hook=self._hook(),
+                beside=[self._told] if self.metrics is not None else [],
+            )
+        )
+
+    async def _told(self, service: SyncService) -> None:
+        """Answer Prometheus for as long as the sync works."""
+        version = importlib.metadata.version("mesh")
+
+        async def collect() -> str:
+            found = figures(service.counters, self.options.source)
+            return text((build_info("sync", version), *found))
+
+        if self.metrics is not None:
+            await ScrapeEndpoint(self.metrics, collect).run()
 
     async def _once(self) -> int:
         looked = await once(self.options, self._ports())
