@@ -80,6 +80,19 @@ def test_modules_that_the_architecture_names_exist() -> None:
     assert missing == []
 
 
+def test_every_reason_of_a_sidecar_is_told() -> None:
+    given = {
+        reason
+        for file in (ROOT / "tests" / "golden").glob("*/*.json")
+        for reason in re.findall(
+            r'"key": "x-mesh-reason",\s+"value": "([a-z-]+)"', file.read_text()
+        )
+    }
+    rows = re.findall(r"^\| \w+ (.*?) \|", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    assert len(given) > 5
+    assert given <= set(re.findall(r"`([a-z-]+)`", " ".join(rows)))
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_installed_where_the_shell_finds_it(shell: str, tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
