@@ -135,8 +135,7 @@ _OF_PROCESS: Final = {
     "total_connections": _Metric("mesh_envoy_connections", "Connections that Envoy has open."),
 }
 
-# What is most telling comes first: a limit on the number of series takes from the end.
-_ORDER: Final = tuple(
+NAMES: Final = tuple(
     dict.fromkeys(
         metric.name
         for metric in (
@@ -147,6 +146,7 @@ _ORDER: Final = tuple(
         )
     )
 )
+"""Every family of traffic, the most telling first: a limit on series takes from the end."""
 
 _Labels = tuple[tuple[str, str], ...]
 
@@ -171,7 +171,7 @@ def traffic(found: Statistics, service: ServiceName) -> tuple[Family, ...]:
         for metric, series in numbers.items()
     ]
     families += _durations(found.bins, str(service))
-    return tuple(sorted(families, key=lambda family: _ORDER.index(family.name)))
+    return tuple(sorted(families, key=lambda family: NAMES.index(family.name)))
 
 
 def _places(name: str, service: str) -> Iterator[tuple[_Metric, _Labels]]:
