@@ -117,12 +117,12 @@ class Sidecar:
 
 
 @contextmanager
-def pair(folder: Path, app: int) -> Iterator[int]:
-    """Start web -> api over two sidecars in front of `app`; the port of web's outbound."""
+def pair(folder: Path, app: int) -> Iterator[tuple[Sidecar, Sidecar]]:
+    """Start web -> api over two sidecars in front of `app`: api's and web's."""
     with ExitStack() as stack:
         mesh = Mesh(folder, {})
         mesh.apply(PAIR, "--no-wait")
-        stack.enter_context(mesh.sidecar("api", app))
+        api = stack.enter_context(mesh.sidecar("api", app))
         web = stack.enter_context(mesh.sidecar("web"))
         harness.answers(web.outbound, "api")
-        yield web.outbound
+        yield api, web
