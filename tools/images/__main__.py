@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tools import servers
 from tools.images import debian
-from tools.servers import BIN, TOOLS, Failure, Server, locate, run
+from tools.servers import BIN, TOOLS, Failure, locate, run
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -29,15 +29,6 @@ CONTEXT = TOOLS / "image-servers"
 LABEL = "org.mesh.inputs"
 BASE = "mesh-base:bookworm"
 MESH = "mesh:dev"
-PROMETHEUS = Server(
-    name="prometheus",
-    variable="MESH_TEST_PROMETHEUS",
-    packages=("prometheus",),
-    suites={"debian": "bookworm"},
-    programs=("prometheus", "promtool"),
-    probe=("--version",),
-    manual="Prometheus 2.42 or later",
-)
 PROGRAMS = {
     "etcd": ("etcd", "etcdctl"),
     "consul": ("consul",),
@@ -112,11 +103,8 @@ def programs() -> None:
     """etcd, Consul and Prometheus in one folder, and Compose."""
     servers.provide()
     CONTEXT.mkdir(exist_ok=True)
-    if not (BIN / "prometheus").is_file():
-        release = servers.os_release()
-        servers.fetch([PROMETHEUS], "debian", release.get("VERSION_CODENAME", ""))
     for server, names in PROGRAMS.items():
-        beside = (locate(server) or BIN / server).parent if server != "prometheus" else BIN
+        beside = (locate(server) or BIN / server).parent
         for name in names:
             found = next((f / name for f in (beside, BIN) if (f / name).is_file()), None)
             if found is None:
