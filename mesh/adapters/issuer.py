@@ -12,9 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -26,6 +24,7 @@ from mesh.ca.chain import fingerprint, to_pem
 from mesh.ca.linter import Role
 from mesh.ca.request import new_key_and_csr
 from mesh.ca.rotation import Material, State, Step
+from mesh.ca.status import AuthorityStatus, CertificateStatus, CertificateUse, status_of
 from mesh.errors import (
     CertificateRefused,
     InputError,
@@ -54,36 +53,6 @@ _LOCK_POLL = timedelta(milliseconds=10)
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _Change = Callable[[State | None], State]
-
-
-class CertificateUse(StrEnum):
-    """What a signing certificate is for now."""
-
-    IN_USE = "in-use"
-    PREPARED = "prepared"
-    RETIRING = "retiring"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CertificateStatus:
-    """A signing certificate. `until` is when a prepared root is activated, a retiring one
-    leaves the bundle. `fingerprint` is `sha256:` and hexadecimal.
-    """
-
-    role: Role
-    use: CertificateUse
-    fingerprint: str
-    not_before: datetime
-    not_after: datetime
-    until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AuthorityStatus:
-    """The certificate authority as people see it: roots first, the one in use first."""
-
-    trust_domain: str
-    certificates: tuple[CertificateStatus, ...]
 
 
 class LocalIssuer:
@@ -116,19 +85,11 @@ class LocalIssuer:
             CertificateRefused: the request or the lifetime breaks the profile.
             InputError: the identity is of another trust domain.
         """
-        state = await self._current(lifetime)
-        if identity.trust_domain != state.trust_domain:
-            raise self._other_trust_domain(state, identity.trust_domain)
-        leaf = await asyncio.to_thread(
-            issuance.issue_leaf,
-            identity,
-            csr_pem,
-            state.intermediate,
-            serial=x509.random_serial_number(),
-            now=self._clock.now(),
-            lifetime=lifetime,
-        )
-        return to_pem(leaf, state.intermediate.certificate)
+        signed = await asyncio.to_thread(self._issue_if_ready, identity, csr_pem, lifetime)
+        if signed is None:
+            state = await self._current(lifetime)
+            signed = await asyncio.to_thread(self._issue, state, identity, csr_pem, lifetime)
+        return signed
 
     async def issue_server(self, names: Sequence[str], csr_pem: bytes) -> bytes:
         """The chain (PEM, leaf first, no root) for the authority's own server, which is reached
@@ -166,7 +127,7 @@ class LocalIssuer:
                 )
             return self._found()
 
-        return _status(await self._change(change))
+        return status_of(await self._change(change))
 
     async def rotate(
         self, *, root: bool = False, settle: timedelta = rotation.SETTLE
@@ -185,7 +146,7 @@ class LocalIssuer:
             now = self._clock.now()
             return rotation.take(state, step, _material(), now, settle=settle)
 
-        return _status(await self._change(change))
+        return status_of(await self._change(change))
 
     async def activate(self) -> AuthorityStatus:
         """Sign under the prepared root from now on: for a caller that knows that every member
@@ -201,7 +162,7 @@ class LocalIssuer:
                 self._required(state), Step.ACTIVATE_ROOT, _material(), self._clock.now()
             )
 
-        return _status(await self._change(change))
+        return status_of(await self._change(change))
 
     async def status(self) -> AuthorityStatus:
         """The CA as it is; changes nothing.
@@ -209,15 +170,44 @@ class LocalIssuer:
         Raises:
             NotFound: there is no CA yet.
         """
-        return _status(self._required(await asyncio.to_thread(self._load)))
+        return status_of(self._required(await asyncio.to_thread(self._load)))
+
+    # --- signing --------------------------------------------------------------------------
+
+    def _issue_if_ready(
+        self, identity: Identity, csr_pem: bytes, lifetime: timedelta
+    ) -> bytes | None:
+        """The chain; None: the state must be changed first. One turn in a thread instead of two."""
+        state = self._load()
+        if state is None or not self._is_ready(state, lifetime):
+            return None
+        return self._issue(state, identity, csr_pem, lifetime)
+
+    def _issue(
+        self, state: State, identity: Identity, csr_pem: bytes, lifetime: timedelta
+    ) -> bytes:
+        if identity.trust_domain != state.trust_domain:
+            raise self._other_trust_domain(state, identity.trust_domain)
+        leaf = issuance.issue_leaf(
+            identity,
+            csr_pem,
+            state.intermediate,
+            serial=x509.random_serial_number(),
+            now=self._clock.now(),
+            lifetime=lifetime,
+        )
+        return to_pem(leaf, state.intermediate.certificate)
+
+    def _is_ready(self, state: State, lifetime: timedelta) -> bool:
+        """Whether nothing is due, and a leaf of that lifetime needs nothing written down."""
+        return rotation.due(state, self._clock.now()) is None and lifetime <= state.longest_leaf
 
     # --- the state ------------------------------------------------------------------------
 
     async def _current(self, lifetime: timedelta) -> State:
         """The state with everything done that is due, ready for a leaf of `lifetime`."""
         state = await asyncio.to_thread(self._load)
-        now = self._clock.now()
-        if state and rotation.due(state, now) is None and lifetime <= state.longest_leaf:
+        if state and self._is_ready(state, lifetime):
             return state
 
         def change(found: State | None) -> State:
@@ -384,7 +374,7 @@ def _facts(state: State) -> dict[str, str]:
     return {
         "trust_domain": state.trust_domain,
         "roots": " ".join(
-            one.fingerprint for one in _status(state).certificates if one.role is Role.ROOT
+            one.fingerprint for one in status_of(state).certificates if one.role is Role.ROOT
         ),
         "intermediate": fingerprint(state.intermediate.certificate),
     }
@@ -396,34 +386,4 @@ def _material() -> Material:
         intermediate_key=ec.generate_private_key(ec.SECP256R1()),
         root_serial=x509.random_serial_number(),
         intermediate_serial=x509.random_serial_number(),
-    )
-
-
-def _status(state: State) -> AuthorityStatus:
-    in_use = CertificateUse.IN_USE
-    found = [_certificate(state.root.certificate, Role.ROOT, in_use)]
-    if state.prepared:
-        certificate = state.prepared.authority.certificate
-        until = state.prepared.activate_at
-        found.append(_certificate(certificate, Role.ROOT, CertificateUse.PREPARED, until))
-    for root in state.retiring:
-        use, until = CertificateUse.RETIRING, root.retire_at
-        found.append(_certificate(root.certificate, Role.ROOT, use, until))
-    found.append(_certificate(state.intermediate.certificate, Role.INTERMEDIATE, in_use))
-    return AuthorityStatus(state.trust_domain, tuple(found))
-
-
-def _certificate(
-    certificate: x509.Certificate,
-    role: Role,
-    use: CertificateUse,
-    until: datetime | None = None,
-) -> CertificateStatus:
-    return CertificateStatus(
-        role=role,
-        use=use,
-        fingerprint=fingerprint(certificate),
-        not_before=certificate.not_valid_before_utc,
-        not_after=certificate.not_valid_after_utc,
-        until=until,
     )
