@@ -16,6 +16,7 @@ import pytest
 from mesh.adapters.envoy import EnvoyProcess
 from mesh.adapters.envoy.process import start_time
 from tests.support.envoy_process import Rig, within
+from tests.support.leftovers import processes_of
 
 
 @pytest.fixture
@@ -99,6 +100,34 @@ async def test_one_that_is_frozen_is_replaced(rig: Rig) -> None:
     rig.supervise(following)
     await within(timedelta(seconds=20), _has_other_pid(following, pid))
     await following.wait_ready()
+
+
+async def test_one_whose_record_is_lost_is_replaced(rig: Rig) -> None:
+    pid = _pid(rig.envoy)
+    rig.running[-1].cancel()
+    await asyncio.wait([rig.running[-1]])
+    (rig.folder / "envoy.json").write_text("{")
+    following = rig.data_plane()
+    rig.supervise(following)
+    await within(timedelta(seconds=10), _has_other_pid(following, pid))
+    await following.wait_ready()
+    assert processes_of(rig.folder) == [following.pid]
+
+
+async def test_one_that_cannot_be_recorded_does_not_run_on_unknown(rig: Rig) -> None:
+    pid = _pid(rig.envoy)
+    (rig.folder / "envoy.json").unlink()
+    (rig.folder / "envoy.json").mkdir()
+    os.kill(pid, signal.SIGKILL)
+
+    async def is_tried_again() -> bool:
+        return rig.envoy.restarts > 1
+
+    await within(timedelta(seconds=10), is_tried_again)
+    (rig.folder / "envoy.json").rmdir()
+    await within(timedelta(seconds=10), _has_other_pid(rig.envoy, pid))
+    await rig.envoy.wait_ready()
+    assert processes_of(rig.folder) == [rig.envoy.pid]
 
 
 async def test_draining_lets_open_requests_finish(rig: Rig) -> None:

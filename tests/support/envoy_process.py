@@ -2,14 +2,12 @@
 
 import asyncio
 import json
-import os
 import shutil
-import signal
 import socket
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +23,7 @@ from mesh.compiler.bootstrap import bootstrap
 from mesh.model.snapshot import Resource
 from mesh.ports import Acknowledged
 from tests.support.envoy_resources import cluster, endpoints, http_listener, route, snapshot
+from tests.support.leftovers import end_all
 
 CLOCK = SystemClock()
 WORKERS = 8
@@ -212,11 +211,8 @@ class Rig:
         self.app_port = runner.addresses[0][1]
 
     def _kill(self) -> None:
-        """End what is left of Envoy, by the record and only if it is still that process."""
-        pid = self.envoy.pid
-        if pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        """End what is left of Envoy, with or without a record of it."""
+        end_all(self.folder)
 
 
 async def within(limit: timedelta, condition: Callable[[], Awaitable[bool]]) -> None:

@@ -45,6 +45,7 @@ from mesh.sidecar.options import SidecarOptions
 from mesh.sidecar.ports import Ready, SidecarPorts
 from mesh.sidecar.waiting import closing
 from tests.support import echo
+from tests.support.leftovers import end_all
 
 CLOCK = SystemClock()
 DEADLINE = 20.0
@@ -173,6 +174,7 @@ class Host:
             if (record := Record.read(file)) is not None:
                 record.process.signal(signal.SIGKILL)
                 await record.process.wait(CLOCK)
+        end_all(self.folder)  # an Envoy that was started a moment ago has no record yet
         await self._stack.aclose()
         shutil.rmtree(self.folder, ignore_errors=True)
 

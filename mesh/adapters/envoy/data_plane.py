@@ -153,7 +153,11 @@ class EnvoyProcess:
         path = self._folder / "bootstrap.json"
         digest = write_bootstrap(path, self._bootstrap)
         process = launch(binary, path, self.log)
-        Record(process, digest).write(self._record_path)
+        try:
+            Record(process, digest).write(self._record_path)
+        except BaseException:
+            process.signal(SIGKILL)  # nobody would know of it, and it would share the ports
+            raise
         _log.info("envoy started", node=self._node, pid=process.pid)
         return process
 
@@ -163,6 +167,7 @@ class EnvoyProcess:
         """
         record = self._record()
         if record is None:
+            await self._end_unrecorded()
             return None
         fault = await self._fault(record, binary)
         if fault is None:
@@ -215,6 +220,19 @@ class EnvoyProcess:
         await process.wait(self._clock)
         self._record_path.unlink(missing_ok=True)
         _log.info("envoy ended", node=self._node, pid=process.pid)
+
+    async def _end_unrecorded(self) -> None:
+        """End an Envoy whose record was lost: it still answers where ours would."""
+        try:
+            async with asyncio.timeout(_REPLACED.total_seconds()):
+                if (await self._admin.server_info()).node != self._node:
+                    return
+                _log.warning("replacing envoy", node=self._node, reason="its record is lost")
+                await self._admin.quit()
+                while await self._admin.server_info():
+                    await self._clock.sleep(_DRAIN_POLL)
+        except (TimeoutError, Unavailable):
+            return  # there is none, or no more
 
     async def _quiesce(self) -> None:
         """Wait until nothing is open and nothing new came for a while, then close the listeners
