@@ -229,7 +229,8 @@ class EnvoyProcess:
                     return
                 _log.warning("replacing envoy", node=self._node, reason="its record is lost")
                 await self._admin.quit()
-                while await self._admin.server_info():
+                while True:  # until nobody answers
+                    await self._admin.server_info()
                     await self._clock.sleep(_DRAIN_POLL)
         except (TimeoutError, Unavailable):
             return  # there is none, or no more
