@@ -13,7 +13,7 @@ from mesh.testing.images import image, require
 from mesh.testing.local import LocalContainer
 
 HTTP = 8500
-START_SECONDS = 30
+START_SECONDS = 60
 POLL_SECONDS = 0.1
 _CONFIG = "/etc/mesh-consul.json"
 _ANSWER_SECONDS = 10

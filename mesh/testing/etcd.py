@@ -16,7 +16,7 @@ from mesh.testing.local import LocalContainer
 CLIENTS = 2379
 PEERS = 2380
 HEALTH = 2381
-START_SECONDS = 30
+START_SECONDS = 60
 POLL_SECONDS = 0.1
 ROOT = "root"
 USER = "mesh"

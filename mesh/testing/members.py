@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
@@ -17,9 +18,11 @@ from mesh.testing.local import LocalContainer
 CA_PORT = 8443
 FIGURES = 9464
 OUTBOUND = 15001
-START_SECONDS = 30
+START_SECONDS = 60
 POLL_SECONDS = 0.1
 _FILES = "/run/mesh"
+# What a sidecar says for a service that it does not know, or of which it knows no instance.
+_NOBODY = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +152,16 @@ class SidecarContainer(_Member):
     def outbound(self) -> str:
         """`host:port` on this machine where a test calls services by `Host`; not with `beside`."""
         return self.published(OUTBOUND)
+
+    def wait_for(self, service: str) -> None:
+        """Return once `service` answers calls through this sidecar, whatever its status: an
+        instance is known to its callers a moment after it has registered. Not with `beside`.
+
+        Raises:
+            TimeoutError: nothing answered for it in time.
+        """
+        known = HttpWaitStrategy(OUTBOUND, "/").with_header("host", service)
+        known = known.for_status_code_matching(lambda status: status not in _NOBODY)
+        known.with_startup_timeout(START_SECONDS).with_poll_interval(POLL_SECONDS).wait_until_ready(
+            self
+        )

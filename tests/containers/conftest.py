@@ -9,7 +9,7 @@ import os
 # Read when testcontainers is imported: its reaper is an image of a registry.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from testcontainers.core.network import Network
@@ -21,19 +21,14 @@ def is_required() -> bool:
     return os.environ.get("CI") == "true" or os.environ.get("MESH_REQUIRE_DOCKER") == "1"
 
 
-@pytest.fixture(scope="session")
-def need() -> Callable[..., None]:
-    """Call with the images that a test needs."""
-
-    def check(*names: str) -> None:
-        if reason := missing(*names):
-            (pytest.fail if is_required() else pytest.skip)(reason)
-
-    return check
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> None:
+    """What every test here needs."""
+    if reason := missing("mesh", "etcd", "consul", "prometheus"):
+        (pytest.fail if is_required() else pytest.skip)(reason)
 
 
 @pytest.fixture(scope="module")
-def network(need: Callable[..., None]) -> Iterator[Network]:
-    need()
+def network() -> Iterator[Network]:
     with Network() as made:
         yield made

@@ -1,6 +1,6 @@
 """The containers of etcd and Consul, asked by the project's own adapters."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,15 +22,13 @@ from mesh.testing import (
 
 
 @pytest.fixture(scope="module")
-def cluster(network: Network, need: Callable[..., None]) -> Iterator[EtcdCluster]:
-    need("etcd")
+def cluster(network: Network) -> Iterator[EtcdCluster]:
     with EtcdCluster(network, 3, authority=ServerAuthority(), auth=True) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def consul(network: Network, need: Callable[..., None]) -> Iterator[ConsulContainer]:
-    need("consul")
+def consul(network: Network) -> Iterator[ConsulContainer]:
     with ConsulContainer(network, acl=True) as running:
         yield running
 
@@ -73,10 +71,7 @@ async def test_without_a_certificate_nobody_is_served(cluster: EtcdCluster, tmp_
             await etcd.fetch(["a"])
 
 
-async def test_one_member_without_anything(
-    network: Network, need: Callable[..., None], tmp_path: Path
-) -> None:
-    need("etcd")
+async def test_one_member_without_anything(network: Network, tmp_path: Path) -> None:
     with EtcdCluster(network, name="plain") as plain:
         async with store(plain.store(tmp_path)) as etcd:
             await etcd.commit(Transaction(puts=(Put("a", b"1"),)))

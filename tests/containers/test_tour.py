@@ -4,7 +4,6 @@ import http.client
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,8 +23,7 @@ def require(condition: bool, what: str) -> None:
     (pytest.fail if must else pytest.skip)(what)
 
 
-def test_the_tour_is_as_it_should_be(need: Callable[..., None]) -> None:
-    need("mesh", "etcd", "consul", "prometheus")
+def test_the_tour_is_as_it_should_be() -> None:
     plugins = ROOT / ".tools" / "docker"
     env = {**os.environ, "DOCKER_CONFIG": str(plugins)} if plugins.is_dir() else {**os.environ}
     probe = subprocess.run(["docker", "compose", "version"], env=env, capture_output=True)
@@ -42,8 +40,7 @@ def test_the_tour_is_as_it_should_be(need: Callable[..., None]) -> None:
     assert "FAIL" not in done.stdout
 
 
-def test_compose_1_29_starts_the_same_file(need: Callable[..., None]) -> None:
-    need("mesh", "etcd", "consul", "prometheus")
+def test_compose_1_29_starts_the_same_file() -> None:
     if shutil.which("docker-compose") is None:
         pytest.skip("there is no docker-compose 1.29 here; Compose 2 has taken the tour")
     stage = Stage(LOCAL, ["docker-compose"])

@@ -1,8 +1,8 @@
-"""The example of docs/containers.md, run: a user's own test of their policies on real servers."""
+"""Members of a mesh in containers, on servers with TLS and access rules."""
 
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +46,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(
-    network: Network, need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[World]:
-    need("mesh", "etcd", "consul")
+def world(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with (
         EtcdCluster(network, name="store", authority=ServerAuthority(), auth=True) as etcd,
         ConsulContainer(network, acl=True) as consul,
@@ -66,6 +63,7 @@ def world(
             SidecarContainer(network, ca, "stock", app="127.0.0.1:8000", beside=app) as stock,
             SidecarContainer(network, ca, "web") as web,
         ):
+            web.wait_for("stock")
             yield World(ca, web, stock, store)
 
 
