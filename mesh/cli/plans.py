@@ -11,6 +11,7 @@ import typer
 from mesh.cli import console
 from mesh.cli.console import BOLD, GREEN, JSON, RED, YELLOW, paint
 from mesh.cli.options import PlanOutput
+from mesh.cli.plan_markdown import markdown
 from mesh.errors import InputError
 from mesh.operations.plan import Prepared
 from mesh.planning.plan import Act, Change, Plan
@@ -26,7 +27,7 @@ def show_plan(prepared: Prepared, output: PlanOutput) -> None:
         case PlanOutput.JSON:
             console.say_json(plan_json(prepared))
         case PlanOutput.MARKDOWN:
-            console.say("\n".join(_markdown(prepared)))
+            console.say(markdown(prepared))
         case PlanOutput.TEXT:
             console.say("\n".join(_text(prepared)))
 
@@ -123,24 +124,6 @@ def _text(prepared: Prepared) -> Iterator[str]:
     yield from changes_text(plan.changes)
     names = ", ".join(item.id for item in prepared.impact) or "none"
     yield f"{_touched(prepared)}: {names}"
-
-
-def _markdown(prepared: Prepared) -> Iterator[str]:
-    plan = prepared.plan
-    if not plan.changes:
-        yield f"**Nothing to change** at revision {plan.base}."
-        return
-    yield f"**Plan at revision {plan.base}**: {counts(plan)}; {_touched(prepared)}"
-    yield ""
-    yield "| | document | place | fields |"
-    yield "|---|---|---|---|"
-    for change in plan.changes:
-        fields = "<br>".join(
-            f"`{item.path}`: `{_short(item.before)}` → `{_short(item.after)}`"
-            for item in change.fields
-        ).replace("|", "\\|")
-        place = f"`{change.entry.file}:{change.entry.line}`"
-        yield f"| {change.act.value} | {change.key} | {place} | {fields} |"
 
 
 def _touched(prepared: Prepared) -> str:

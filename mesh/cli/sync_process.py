@@ -90,7 +90,7 @@ class Process:
         file = None if self.report is None else ReportFile(self.report)
 
         def tell(status: SourceStatus) -> None:
-            for teller in (lines, file):
+            for teller in (file, lines):  # who reads a line finds it in the file
                 if teller is not None:
                     teller.tell(status)
 
