@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test check format servers images compose-demo bench golden clean
+.PHONY: help setup demo test check format servers images compose-demo bench faults fleet golden clean
 
 help:               ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,12 @@ golden: setup       ## Rewrite the golden files from today's compiler; read the 
 
 bench: setup        ## Benchmarks; one by NAME=...
 	$(BIN)/python -m tests.benchmarks $(NAME)
+
+faults: setup       ## Break each part of a mesh under load; writes docs/reliability.md; one by NAME=...
+	$(BIN)/python -m tests.faults $(NAME)
+
+fleet: setup        ## 10, 50 and 200 real agents on etcd and Consul; writes docs/fleet.md
+	$(BIN)/python -m tests.fleet $(NAME)
 
 clean:              ## Remove what the commands above made
 	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -40,6 +40,8 @@ DEADLINE = 90.0
 POLL = timedelta(milliseconds=20)
 BEAT = timedelta(milliseconds=500)
 KEPT = 90
+# How long what is gone for long is gone.
+LASTING = float(os.environ.get("MESH_FAULT_SECONDS", "60"))
 
 DOCUMENTS = """\
 apiVersion: mesh/v1
@@ -137,6 +139,7 @@ class Bed:
         self._lock = asyncio.Lock()
         self.began = self.began_wall = 0.0
         self.apis = 2
+        self.lasting = LASTING
         self.ca: subprocess.Popen[bytes] | None = None
         self.ca_port = free_ports(1)[0]
         self.ca_setting = ""
@@ -281,7 +284,7 @@ class Bed:
         """Run `mesh ca serve`, again after an end, and wait until it serves."""
         command = ("ca", "serve", "--listen", f"127.0.0.1:{self.ca_port}", "--name", "127.0.0.1")
         with (self.folder / "ca.log").open("ab") as log:
-            self.ca = subprocess.Popen(
+            self.ca = subprocess.Popen(  # noqa: ASYNC220 (a start takes a moment, not a wait)
                 [sys.executable, "-m", "mesh", *command, "--output", "json"],
                 env=self.environment | {"MESH_STATE": str(self.folder / "authority")},
                 stdout=subprocess.PIPE,
@@ -342,14 +345,14 @@ class Bed:
         """End every process of the sidecars, and the authority."""
         if self.ca is not None:
             self.ca.kill()
-            self.ca.wait()
+            self.ca.communicate()
         for sidecar in self.sidecars.values():
             for process in (sidecar.process, sidecar.app):
                 if process is not None:
                     with contextlib.suppress(ProcessLookupError):
                         process.send_signal(signal.SIGCONT)
                         process.kill()
-                    process.wait()
+                    process.communicate()
         for file in (self.folder / "state").glob("sidecars/*/envoy.json"):
             if (record := Record.read(file)) is not None:
                 record.process.signal(signal.SIGKILL)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
-from tests.faults.bed import Bed, bed
+from tests.faults.bed import LASTING, Bed, bed
 from tests.faults.report import Row
 from tests.faults.sites import has_namespaces, wired
 
@@ -44,14 +44,18 @@ class Skipped(Exception):
     """This machine cannot do it; the text says why."""
 
 
-async def run(one: Fault) -> Row:
-    """Do a fault to a new mesh and measure; raises where the mesh does not become whole again."""
+async def run(one: Fault, lasting: float = LASTING) -> Row:
+    """Do a fault to a new mesh and measure; raises where the mesh does not become whole again.
+
+    `lasting` is how many seconds it is without what is gone for long.
+    """
     if one.needs_wires and not has_namespaces():
         raise Skipped("needs root and ip(8), for network namespaces")
     with ExitStack() as stack:
         wires = stack.enter_context(wired()) if one.needs_wires else None
         options = {k: v() if callable(v) else v for k, v in one.options.items()}
         async with bed(wires=wires, **options) as made:
+            made.lasting = lasting
             note = await one.act(made)
             whole = await made.healed()
             await made.flows(50)

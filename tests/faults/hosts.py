@@ -85,7 +85,7 @@ async def killed(bed: Bed) -> str:
     del bed.sidecars["api-3"]
     for process in (victim.process, victim.app):
         assert process is not None
-        process.wait()
+        process.communicate()
     return f"out of use {1000 * gone:.0f} ms after discovery's event"
 
 
@@ -163,11 +163,11 @@ def _shifted() -> dict[str, dict[str, str]]:
 
 @fault("clock-shifted", "a host's clock an hour ahead, then an hour behind", environment=_shifted)
 async def clock_shifted(bed: Bed) -> str:
-    shift = Path(bed.extra_environment["api-2"]["SHIFTED_CLOCK"])
+    file = Path(bed.extra_environment["api-2"]["SHIFTED_CLOCK"])
     bed.fault()
     said = []
     for seconds in (HOUR, -HOUR):
-        shift.write_text(str(seconds))
+        await asyncio.to_thread(file.write_text, str(seconds))
         await bed.sleep(8)
         await bed.healed()
         doctor = await bed.mesh("doctor", "--output", "json")
@@ -175,7 +175,7 @@ async def clock_shifted(bed: Bed) -> str:
         said += [f["message"] for f in found if f["level"] != "ok"]
     if said:
         bed.notice()
-    shift.write_text("0")
+    await asyncio.to_thread(file.write_text, "0")
     bed.mended()
     return "agent and Envoy; doctor: " + ("; ".join(said) or "nothing")
 
@@ -187,7 +187,7 @@ async def ca_down(bed: Bed) -> str:
     assert bed.ca is not None
     bed.fault()
     bed.ca.kill()
-    bed.ca.wait()
+    bed.ca.communicate()
     await bed.sleep(45)
     bed.notice_from_logs()
     await bed.start_ca()
@@ -201,7 +201,7 @@ async def agents_killed(bed: Bed) -> str:
     bed.fault()
     for one in bed.sidecars.values():
         one.process.kill()
-        one.process.wait()
+        one.process.communicate()
     await bed.sleep(10)
     bed.mended()
     for name in list(bed.sidecars):

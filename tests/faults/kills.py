@@ -1,7 +1,7 @@
 """`mesh apply` killed at every point: readers see the old set or the new one, whole (B19).
 
-Each point starts a real `mesh apply`, a process of its own (`tests.faults.zygote`), and kills it (-9)
-a little later than the one before, over the whole time that an undisturbed one takes. Then
+Each point starts a real `mesh apply`, a process of its own (`tests.faults.zygote`), and kills it
+(-9) a little later than the one before, over the whole time that an undisturbed one takes. Then
 everything that head leads to is read.
 """
 
@@ -144,6 +144,7 @@ class Killing:
         self._generation += 1
         file, out = self._folder / "set.yaml", self._folder / "out"
         file.write_text(documents(self._services, self._paths, self._generation))
+        out.unlink(missing_ok=True)  # a process that is killed early leaves the last one's words
         argv = ["apply", str(file), "--yes", "--no-wait", "--output", "json"]
         order = {"argv": argv, "out": str(out), "within": within}
         assert self._zygote.stdin is not None
@@ -151,7 +152,7 @@ class Killing:
         self._zygote.stdin.write(json.dumps(order) + "\n")
         self._zygote.stdin.flush()
         ended = json.loads(self._zygote.stdout.readline())
-        return ended, _revision(out.read_bytes())
+        return ended, _revision(out.read_bytes() if out.exists() else b"")
 
     def undisturbed(self) -> float:
         """How long an apply takes."""
@@ -200,14 +201,13 @@ async def killed(store: str, sizes: list[str], points: int) -> Count:
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="mesh-kill-") as name:
             folder = Path(name)
-            with open_store(folder) as setting:
-                with Killing(folder, setting, size) as killing:
-                    killing.undisturbed()
-                    whole = sorted(killing.undisturbed() for _ in range(3))[1]
-                    count.took[size] = whole
-                    for number in range(points):
-                        share = FIRST + (LAST - FIRST) * number / max(points - 1, 1)
-                        await killing.kill_at(whole * share, count)
+            with open_store(folder) as setting, Killing(folder, setting, size) as killing:
+                killing.undisturbed()
+                whole = sorted(killing.undisturbed() for _ in range(3))[1]
+                count.took[size] = whole
+                for number in range(points):
+                    share = FIRST + (LAST - FIRST) * number / max(points - 1, 1)
+                    await killing.kill_at(whole * share, count)
     return count
 
 
@@ -220,7 +220,8 @@ async def _fault(bed: Bed, store: str) -> str:
     assert count.half == count.lost == 0, count
     return (
         f"{count.points} kills, sets of {', '.join(SIZES)}: {count.old} x the old set, "
-        f"{count.new} x the new one, {count.half} x anything else; {count.told} told as done, {count.lost} lost"
+        f"{count.new} x the new one, {count.half} x anything else; {count.told} told as done, "
+        f"{count.lost} of them lost"
     )
 
 

@@ -3,6 +3,7 @@
 A cut is what a cut is on a network: packets vanish, nobody is told.
 """
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -21,6 +22,9 @@ class Site:
     name: str
     address: str = "127.0.0.1"
     prefix: tuple[str, ...] = ()
+
+
+_TAGS = itertools.cycle("abcdefghijklmnopqrstuvwxyz")
 
 
 class Wires:
@@ -94,7 +98,9 @@ class Wires:
         _ip("-n", self.switch, "link", "set", wire, "master", BRIDGE, "up")
 
     def down(self) -> None:
-        """Remove all of it."""
+        """Remove all of it; our own wire first: a namespace's links go some time after it."""
+        ours = f"{self._tag}us"[:14]
+        subprocess.run(["ip", "link", "del", ours], capture_output=True, check=False)
         listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
         for line in listed.stdout.splitlines():
             if line.startswith(f"{self._tag}-"):
@@ -109,9 +115,9 @@ def has_namespaces() -> bool:
 @contextmanager
 def wired() -> Iterator[Wires]:
     """Wires, gone afterwards with their namespaces."""
-    wires = Wires(f"mf{os.getpid() % 100000}")
-    wires.up()
+    wires = Wires(f"m{os.getpid() % 100000}{next(_TAGS)}")
     try:
+        wires.up()
         yield wires
     finally:
         wires.down()

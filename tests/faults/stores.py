@@ -11,12 +11,10 @@ import subprocess
 from mesh.errors import MeshError, OutOfSpace
 from mesh.planning import keyspace
 from mesh.ports import Put, Transaction
-from tests.faults.bed import Bed
+from tests.faults.bed import LASTING, Bed
 from tests.faults.catalogue import fault
 from tests.support.servers import require
 
-# Real disks: what was acknowledged must be there after a kill -9.
-LASTING = float(os.environ.get("MESH_FAULT_SECONDS", "60"))
 KILLS = int(os.environ.get("MESH_FAULT_KILLS", "100"))
 ROUNDS = int(os.environ.get("MESH_FAULT_ROUNDS", "100"))
 WRITES = 1000
@@ -69,7 +67,7 @@ async def quorum_lost(bed: Bed) -> str:
     bed.fault()
     for member in bed.etcd.members[:2]:
         member.kill()
-    await bed.sleep(LASTING)
+    await bed.sleep(bed.lasting)
     bed.notice_from_logs()
     for member in bed.etcd.members[:2]:
         member.start()
@@ -84,7 +82,7 @@ async def stalled(bed: Bed) -> str:
     bed.fault()
     for member in bed.etcd.members:
         member.signal(signal.SIGSTOP)
-    await bed.sleep(LASTING)
+    await bed.sleep(bed.lasting)
     bed.notice_from_logs()
     for member in bed.etcd.members:
         member.signal(signal.SIGCONT)
@@ -194,7 +192,8 @@ async def restored(bed: Bed) -> str:
     bed.is_writing = False
     await bed.healed()
     before = len(bed.acknowledged)
-    bed.etcd.stop()
+    for member in bed.etcd.members:
+        member.kill()
     for at in range(3):
         shutil.rmtree(bed.etcd.data(at))
         _restore(bed, at, str(snapshot))

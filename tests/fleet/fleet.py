@@ -3,25 +3,31 @@
 import asyncio
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.etcd import EtcdSettings, EtcdStore
+from mesh.model.revision import Manifest
 from mesh.operations.apply import Terms, apply
+from mesh.operations.commit import Note, commit
 from mesh.operations.plan import prepare
 from mesh.operations.sidecars import read_members
+from mesh.operations.state import read_state
 from mesh.planning import keyspace
+from mesh.planning.plan import restore
 from mesh.ports import Store, Transaction
 from tests.support import servers
 from tests.support.servers import Server
@@ -110,6 +116,15 @@ class Fleet:
         outcome = await apply(self.store, CLOCK, prepared, terms, lambda _: None)
         return outcome.revision, self.store.at
 
+    async def swap(self, manifests: Sequence[Manifest]) -> tuple[int, float]:
+        """Commit the next of some manifests that were committed before: quicker than documents."""
+        self._beat += 1
+        state = await read_state(self.store)
+        wanted = manifests[self._beat % len(manifests)]
+        plan = restore(state.manifest, wanted, base=state.number, change=state.change, source=None)
+        revision = await commit(self.store, CLOCK, state, plan, Note(author="storm"))
+        return revision.number, self.store.at
+
     async def order(self, what: str, **more: Any) -> list[Any]:
         """Tell every process; their answers."""
         line = json.dumps({"do": what} | more).encode() + b"\n"
@@ -180,8 +195,11 @@ async def pause(seconds: float) -> None:
 
 
 @asynccontextmanager
-async def fleet(size: int, processes: int = 2) -> AsyncIterator[Fleet]:
+async def fleet(size: int, processes: int = 4) -> AsyncIterator[Fleet]:
     """A fleet that serves; everything is ended with the block."""
+    # Each agent has a connection per watch of Consul, on both sides; processes inherit this.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     folder = Path(tempfile.mkdtemp(prefix="mesh-fleet-"))
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -204,7 +222,7 @@ async def _launch(made: Fleet, processes: int) -> None:
         "MESH_STATE": str(made.folder / "state"),
     }
     bounds = [made.size * n // processes for n in range(processes + 1)]
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         given = {
             "folder": str(made.folder),
             "settings": settings,

@@ -42,17 +42,22 @@ class Worker:
         self._ready = 0
         self.app = ANY
 
-    async def start(self) -> None:
-        """Start every agent; returns when each serves."""
+    async def start(self, at_once: int) -> None:
+        """Start every agent, so many at a time; returns when each serves."""
         self._ready = 0
         loop = asyncio.get_running_loop()
         for number, standin in self._standins.items():
-            self._tasks.append(loop.create_task(self._agent(number, standin)))  # noqa: TID251
+            while len(self._tasks) - self._ready >= at_once:
+                await self._tick()
+            self._tasks.append(loop.create_task(self._agent(number, standin)))
         while self._ready < len(self._standins):
-            failed = [task for task in self._tasks if task.done()]
-            for task in failed:
+            await self._tick()
+
+    async def _tick(self) -> None:
+        for task in self._tasks:
+            if task.done():
                 task.result()
-            await CLOCK.sleep(_TICK)
+        await CLOCK.sleep(_TICK)
 
     async def crash(self) -> None:
         """End every agent without a goodbye."""
@@ -105,7 +110,7 @@ async def main(folder: Path, settings: Mapping[str, str], numbers: range, servic
         answer: Any = None
         match order["do"]:
             case "start":
-                await worker.start()
+                await worker.start(order.get("at_once", len(numbers)))
             case "crash":
                 await worker.crash()
             case "report":
