@@ -5,12 +5,14 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+from mesh.documents.fields import span
 from mesh.errors import UsageError
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Address
-from mesh.sidecar.options import INBOUND, OUTBOUND, SidecarOptions
+from mesh.sidecar.options import DRAIN, INBOUND, OUTBOUND, SidecarOptions
 
 FREE_INBOUND = "0.0.0.0:0"  # peers on other hosts call it
 FREE_OUTBOUND = "127.0.0.1:0"
@@ -19,6 +21,7 @@ MAX_PORT = 65535
 
 # RFC 1123 labels, as the documents' names.
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_DURATION = re.compile(r"(?:[0-9]{1,5}(?:ms|s|m|h)){1,4}")
 # An id is a folder's and a key's name.
 _ID = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,126}[A-Za-z0-9])?")
 
@@ -38,6 +41,7 @@ class Given:
     upstreams: Sequence[str]
     advertise: str | None
     metrics: str | None = None
+    drain: str | None = None
 
     def options(self, state: Path) -> SidecarOptions:
         """What they mean. Names of hosts are looked up.
@@ -61,6 +65,7 @@ class Given:
             tags=frozenset(self.tags),
             id=self.id,
             metrics=None if self.metrics is None else address(self.metrics, "--metrics"),
+            drain=DRAIN if self.drain is None else pause(self.drain, "--drain"),
         )
 
 
@@ -95,6 +100,13 @@ def host(text: str, flag: str) -> str:
     # IPv4 first: what listens on a name such as localhost mostly listens there.
     addresses = sorted(found, key=lambda item: item[0] is not socket.AF_INET)
     return str(addresses[0][4][0])
+
+
+def pause(text: str, flag: str) -> timedelta:
+    """A duration, `0s` too."""
+    if not _DURATION.fullmatch(text):
+        raise UsageError(f'{flag}: "{text}" is no duration', "write 30s, 1m30s or 0s")
+    return span(text)
 
 
 def upstream(text: str, namespace: str) -> tuple[ServiceName, Address]:

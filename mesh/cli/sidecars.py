@@ -39,6 +39,10 @@ _Metrics = Annotated[
     str | None,
     typer.Option("--metrics", metavar="HOST:PORT", help="Prometheus scrapes /metrics here."),
 ]
+_Drain = Annotated[
+    str | None,
+    typer.Option("--drain", metavar="DURATION", help="At the end open requests have this long."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -61,6 +65,7 @@ def sidecar(
     upstream: _Upstreams = None,
     advertise: _Advertise = None,
     metrics: _Metrics = None,
+    drain: _Drain = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Run the sidecar of one instance until SIGTERM; it prints one line when it serves.
@@ -83,6 +88,7 @@ def sidecar(
         upstreams=upstream or (),
         advertise=advertise,
         metrics=metrics,
+        drain=drain,
     )
     Agent(flags=_flags(context), given=given, as_json=output is Output.JSON).become()
 
@@ -102,6 +108,7 @@ def run(
     upstream: _Upstreams = None,
     advertise: _Advertise = None,
     metrics: _Metrics = None,
+    drain: _Drain = None,
 ) -> None:
     """Run a command beside a sidecar of its own; exits with the command's code.
 
@@ -122,6 +129,7 @@ def run(
         upstreams=upstream or (),
         advertise=advertise,
         metrics=metrics,
+        drain=drain,
     )
     Agent(flags=_flags(context), given=given, command=command).become()
 

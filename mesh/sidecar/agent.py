@@ -48,8 +48,6 @@ from mesh.sidecar.telemetry import Observed, Telemetry
 from mesh.sidecar.trust import TrustSource
 from mesh.sidecar.waiting import newer_within, set_within
 
-# How long open requests may take to finish when the sidecar ends; docker and systemd kill later.
-DRAIN = timedelta(seconds=8)
 # From a deregistration to the moment when callers' Envoys have it: a watch, at most one interval
 # of reconciling, a push.
 _PROPAGATION = timedelta(milliseconds=300)
@@ -114,6 +112,7 @@ class Sidecar:
         self._clock = clock = ports.clock
         self._place = place
         self._service = service = options.service
+        self._grace = options.drain
         self._store = LateStore(ports.store, clock)
         self._discovery = LateDiscovery(lambda: ports.discovery(self._store), clock)
         self._policies = PolicySource(self._store, service, place.remembered.scope)
@@ -198,7 +197,8 @@ class Sidecar:
             await self._step("deregister", self._registration.withdraw(), _STEP)
             if is_known:
                 await self._clock.sleep(_PROPAGATION)
-        await self._step("drain envoy", self._place.data_plane.drain(DRAIN), DRAIN + 4 * _STEP)
+        grace = self._grace
+        await self._step("drain envoy", self._place.data_plane.drain(grace), grace + 4 * _STEP)
         await self._step("withdraw the status", self._reporter.withdraw(), _STEP)
         await self._step("remember", self._save(), _STEP)
         _log.info("ended", id=self._place.folder.id)

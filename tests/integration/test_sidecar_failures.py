@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from mesh.adapters.envoy.admin import Admin
 from mesh.errors import Conflict, Unavailable
 from mesh.ports import Issuer, Store
 from mesh.sidecar import agent
@@ -110,6 +111,22 @@ async def test_a_stopped_instance_fails_no_request(host: Host) -> None:
     assert again.ready.id == one.ready.id
     assert not await host.store.scan(f"sidecars/{two.ready.id}/")
     assert not await host.store.scan(f"instances/default/api/{two.ready.id}/")
+
+
+@pytest.mark.parametrize(("drain", "status"), [(timedelta(seconds=5), 200), (timedelta(), 503)])
+async def test_open_requests_have_as_long_as_asked_when_it_ends(
+    host: Host, drain: timedelta, status: int
+) -> None:
+    """The application takes a while; the request is on its way when the instance ends."""
+    api = await host.start("api", host.apps("one")["one"], drain=drain)
+    web = await host.start("web")
+    await host.until(web, "api")
+    async with asyncio.timeout(15), asyncio.TaskGroup() as tasks:
+        slow = tasks.create_task(host.ask(web, "api", headers={"x-echo-delay": "1.5"}))
+        while not (await Admin(api.folder / "admin.sock").load()).active:
+            await CLOCK.sleep(timedelta(milliseconds=20))
+        await api.stop()
+    assert slow.result().status == status
 
 
 async def test_certificates_of_seconds_rotate_under_load(host: Host) -> None:

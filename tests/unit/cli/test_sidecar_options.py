@@ -1,5 +1,6 @@
 """A sidecar's flags, parsed or refused by name."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def test_every_flag_arrives():
         id="h1-api.1",
         upstreams=("ledger.shop=5432", "db=127.0.0.9:0"),
         advertise="192.0.2.7",
+        drain="1m30s",
     ).options(STATE)
     assert options.app == Address("127.0.0.1", 8080)
     assert options.outbound == Address("::1", 1)
@@ -56,6 +58,13 @@ def test_every_flag_arrives():
         ServiceName("default", "db"): Address("127.0.0.9", 0),
     }
     assert options.advertise == "192.0.2.7"
+    assert options.drain == timedelta(seconds=90)
+
+
+@pytest.mark.parametrize("text", ["", "8", "8s ", "-1s", "1d", "1s1s1s1s1s"])
+def test_a_drain_that_is_no_duration_is_refused(text: str):
+    with pytest.raises(UsageError, match="--drain"):
+        given(drain=text).options(STATE)
 
 
 def test_a_hosts_name_is_looked_up_and_ipv4_comes_first():
