@@ -22,20 +22,23 @@ _REGEX_PROGRAM_SIZE = 1_000_000
 
 # What `mesh status`, metrics and people read. Every other statistic costs memory in each sidecar
 # (a quarter of the heap with 100 clusters) and is not made at all.
+#
+# No prefix ends in a dot. One that does Envoy compares with every name that it looks up, for each
+# request where codes and times are counted: seven of them took 2 % of its time. What all other
+# patterns say is kept for each name. (Ending in a dot they would miss the names of rules, too.)
 _STATISTICS_PREFIXES = (
-    "server.",
-    "control_plane.",
-    "cluster_manager.",
-    "listener_manager.",
-    "overload.",
-    "extension_config_discovery.",
+    "server",
+    "control_plane",
+    "cluster_manager",
+    "listener_manager",
+    "overload",
+    "extension_config_discovery",
     "http.outbound.downstream_rq_",
     "http.outbound.rq_direct_response",
     "http.inbound.downstream_rq_",
-    # With a dot at the end Envoy compares symbols, and misses the names of rules.
     "http.inbound.rbac",
     "http.outbound.rbac",
-    "tcp.",
+    "tcp",
 )
 _STATISTICS_SUFFIXES = (
     ".upstream_cx_active",
