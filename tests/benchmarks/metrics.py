@@ -133,7 +133,7 @@ def _memory(folder: Path, app: int, name: str, flags: tuple[str, ...]) -> None:
             series = sum(1 for line in text.splitlines() if not line.startswith("#"))
             said += f"{series} series, {len(text) // 1000} kB in {1000 * took:.0f} ms; "
         heap = _heap(web) / (1 << 20)
-        agent = harness.pss_mib(web.agent.pid)
+        agent, _ = harness.memory_mib(web.agent.pid)
         print(f"  {said}Envoy's heap {heap:.2f} MiB, agent {agent:.1f} MiB PSS", flush=True)
 
 

@@ -104,6 +104,7 @@ async def test_a_refused_cluster_harms_no_other(rig: Rig) -> None:
     refused = await rig.statistic("cluster_manager.cds.update_rejected")
     again = await rig.publish(*wanted)
     assert again.rejections == outcome.rejections
+    assert again.nacks == outcome.nacks >= 1
     assert await rig.statistic("cluster_manager.cds.update_rejected") == refused, "not sent again"
 
     healed = await rig.publish(*rig.http("good"))

@@ -76,6 +76,7 @@ async def test_a_killed_envoy_is_back_within_a_second(rig: Rig) -> None:
     await rig.envoy.wait_ready()
     assert await rig.get() == (200, "app")
     assert time.monotonic() - started < 1
+    assert rig.envoy.restarts == 1
 
 
 async def test_one_with_another_bootstrap_is_replaced(rig: Rig) -> None:

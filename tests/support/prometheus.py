@@ -7,6 +7,7 @@ with prometheus(folder, {"sidecars": ["127.0.0.1:9102"]}) as server:
 import asyncio
 import json
 import subprocess
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -70,8 +71,12 @@ def prometheus(folder: Path, jobs: Mapping[str, list[str]]) -> Iterator[Promethe
     )
 
     def probe() -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=2) as answer:
-            answer.read()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=2) as answer:
+                answer.read()
+        except urllib.error.HTTPError as error:  # 503 until it has read its own log
+            error.close()
+            raise OSError(f"status {error.code}") from None
 
     server = Server(
         [

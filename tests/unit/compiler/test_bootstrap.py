@@ -47,3 +47,8 @@ def test_load_is_bounded() -> None:
         "envoy.resource_monitors.fixed_heap",
         "envoy.resource_monitors.global_downstream_max_connections",
     ]
+
+
+def test_no_pattern_of_statistics_is_compared_for_each_request() -> None:
+    patterns = FOUND["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]
+    assert not [each for each in patterns if each.get("prefix", "").endswith(".")]
