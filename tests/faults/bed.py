@@ -72,6 +72,7 @@ spec:
     attempts: 3
     on: [connect-failure, refused-stream, reset, gateway-error]
     perTryTimeout: 1s
+    budget: {percent: 50, minConcurrency: 20}
   outlierDetection: {consecutiveGatewayErrors: 3, ejection: {base: 5s}}
 """
 

@@ -92,17 +92,16 @@ async def at_rest(fleet: Fleet, figures: Figures, seconds: float) -> None:
 async def commits(fleet: Fleet, figures: Figures, count: int) -> None:
     """B10: from the commit to each agent, and to the last of them."""
     cpu, before, began = await fleet.cpu_seconds(), fleet.metrics(), monotonic()
-    made = []
     for _ in range(count):
-        made.append(await fleet.commit())
-        await pause(1.0)
-    found = await fleet.published(began)
-    after = fleet.metrics()
-    spent = monotonic() - began
-    for revision, at in made:
-        took = [next(t for r, t in items if r >= revision) - at for items in found.values()]
+        asked = monotonic()
+        revision, at = await fleet.commit()
+        await pause(0.7)  # nobody asks the agents while they work
+        took = [moment - at for moment in await fleet.until_live(revision, asked)]
         figures.every += took
         figures.last.append(max(took))
+        await pause(0.3)
+    after = fleet.metrics()
+    spent = monotonic() - began
     each = fleet.size * count
     figures.commit_cpu = (
         await fleet.cpu_seconds() - cpu - spent * figures.rest_cpu * fleet.size
@@ -152,7 +151,9 @@ async def restarts(fleet: Fleet, figures: Figures, count: int) -> None:
 
 
 async def watch_and_lease(fleet: Fleet, folder: Path, count: int = 300) -> float:
-    """Bytes of etcd's memory for one watch and one lease with its key, on a shared connection."""
+    """Bytes of etcd's memory for an agent's two watches, and its lease with a key, on a shared
+    connection.
+    """
     settings = EtcdSettings(endpoints=(fleet.etcd.endpoint,), prefix="footprint")
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(EtcdStore(settings, clock=CLOCK))
@@ -161,8 +162,9 @@ async def watch_and_lease(fleet: Fleet, folder: Path, count: int = 300) -> float
             lease = await store.lease(timedelta(minutes=5))
             put = Put(f"sidecars/agent-{number}/alive", b"x" * 32, lease)
             await store.commit(Transaction(puts=(put,)))
-            states = await stack.enter_async_context(aclosing(store.watch(keyspace.HEAD)))
-            await anext(states)
+            for key in (keyspace.HEAD, keyspace.TRUST_BUNDLE):
+                states = await stack.enter_async_context(aclosing(store.watch(key)))
+                await anext(states)
         return (fleet.metrics()[_RESIDENT] - before) / count
 
 

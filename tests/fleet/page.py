@@ -41,7 +41,7 @@ ROWS = {
     "bytes etcd sends per agent and commit": lambda f: _kb(f["commit_sent"]),
     "bytes etcd receives per agent and commit": lambda f: _kb(f["commit_received"]),
     "an agent's stored bytes": lambda f: _kb(f["stored"]),
-    "a watch and a lease, in etcd's memory": lambda f: _kb(f["footprint"]),
+    "its watches and its lease, in etcd's memory": lambda f: _kb(f["footprint"]),
     "etcd's memory per agent with its connection": lambda f: _kb(f["resident"]),
     "snapshot of one agent": lambda f: _kb(f["snapshot"]),
     "measured": lambda f: f["date"],
