@@ -51,6 +51,9 @@ def front_end(
     parsed: list[Parsed] = []
     partials: list[Partial] = []
     for document in read.documents:
+        if schema.is_ignored(document):
+            diagnostics.append(schema.without_meaning(document))
+            continue
         found, remnant = _check(document)
         diagnostics += found
         if document.is_sound and not _has_errors(found):

@@ -35,7 +35,6 @@ LATER_KINDS: Mapping[str, str] = {
     "GRPCRoute": "use an HTTPRoute: a gRPC method is the path /package.Service/Method",
     "TCPRoute": "name the Service itself: a tcp service has a port of its own at the caller",
     "TLSRoute": "use a Service with protocol tcp",
-    "ReferenceGrant": "remove it: AccessPolicy is the boundary between namespaces",
     "Gateway": "route to a Service; there is no gateway yet",
     "JWTPolicy": "let the application check end users' tokens",
     "RateLimitPolicy": "use TrafficPolicy.spec.limits",
@@ -43,6 +42,11 @@ LATER_KINDS: Mapping[str, str] = {
     "TelemetryPolicy": "leave it out; metrics and logs have their defaults",
     "PolicyTest": "leave it out",
 }
+# Kinds of Gateway API that say what the mesh says otherwise; read past, with a warning.
+IGNORED_KINDS: Mapping[str, str] = {
+    "ReferenceGrant": "remove it: AccessPolicy is the boundary between namespaces",
+}
+_GATEWAY_GROUP = "gateway.networking.k8s.io/"
 
 
 @functools.cache
@@ -100,6 +104,23 @@ def check(document: Document) -> list[Diagnostic]:
     validator = _validator(kind)
     found = [] if validator.is_valid(document.data) else _broken(validator, kind, document)
     return found + list(_ignored(document, kind))
+
+
+def is_ignored(document: Document) -> bool:
+    """Whether the document is of a kind that is accepted and has no meaning here."""
+    version = document.data.get("apiVersion")
+    is_gateway_api = isinstance(version, str) and version.startswith(_GATEWAY_GROUP)
+    return is_gateway_api and document.data.get("kind") in IGNORED_KINDS
+
+
+def without_meaning(document: Document) -> Diagnostic:
+    """The warning about a document that `is_ignored`."""
+    kind = cast("str", document.data["kind"])
+    message = f"a {kind} has no meaning here and is left out"
+    finding = Finding(
+        ("kind",), "ignored-field", message, IGNORED_KINDS[kind], severity=Severity.WARNING
+    )
+    return finding.diagnostic(document)
 
 
 def remnant_of(document: Document) -> Remnant | None:

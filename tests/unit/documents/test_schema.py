@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mesh.diagnostics import Severity
 from mesh.documents.parser import SourceText, parse
 from mesh.documents.schema import API_VERSIONS, Schema, _validator, load
 from mesh.documents.values import Value
@@ -144,7 +145,6 @@ def test_a_mistake_says_what_is_wrong_and_what_to_do(
                 "Gateway",
                 "TelemetryPolicy",
                 "PolicyTest",
-                "ReferenceGrant",
             )
         ),
     ],
@@ -153,6 +153,20 @@ def test_kind_and_version_are_checked_first(head: str, place: str, code: str, hi
     (item,) = check(head).diagnostics
     assert (str(item.position), item.code) == (f"a.yaml:{place}", code)
     assert item.hint.startswith(hint)
+
+
+@pytest.mark.parametrize("version", ["v1beta1", "v1"])
+def test_a_reference_grant_is_accepted_and_said_to_mean_nothing(version: str) -> None:
+    grant = (
+        f"apiVersion: gateway.networking.k8s.io/{version}\nkind: ReferenceGrant\n"
+        "metadata: {name: api}\nspec: {from: [], to: []}\n"
+    )
+    result = check(grant)
+    (item,) = result.diagnostics
+    assert (item.code, item.severity) == ("ignored-field", Severity.WARNING)
+    assert "AccessPolicy" in item.hint
+    assert (result.policies, result.documents) == ((), 1)
+    assert codes("apiVersion: mesh/v1\nkind: ReferenceGrant\n") == ["unknown-kind"]
 
 
 @pytest.mark.parametrize(
