@@ -24,6 +24,7 @@ from mesh.sync.reports import write_report
 
 FIRST_PAUSE = timedelta(seconds=1)
 LONGEST_PAUSE = timedelta(minutes=1)
+_SETTLING = timedelta(milliseconds=200)
 
 _log = structlog.get_logger(__name__)
 
@@ -94,10 +95,12 @@ class SyncService:
         try:
             if await leadership.acquire():
                 await self._lead(store, leadership)
+            else:  # somebody was faster; the watch will say so in a moment
+                await self._ports.clock.sleep(_SETTLING)
         except MeshError as error:
             _log.warning("the source is not synced, trying again", reason=error.message)
         else:
-            return  # somebody was faster
+            return
         await self._pause(failed=True)
 
     async def _until_free(self) -> None:
