@@ -10,7 +10,7 @@ from mesh.model.identity import ServiceName
 from mesh.model.policy import Kind, PolicyKey, Target
 from mesh.model.revision import Manifest, ManifestEntry
 from mesh.operations.sidecars import Member, read_members
-from mesh.operations.state import read_objects, read_revision, read_state
+from mesh.operations.state import State, read_objects, read_revision, read_state
 from mesh.planning.scope import Scopes
 from mesh.ports import Store
 
@@ -34,8 +34,8 @@ class Relation:
 class Description:
     """A document, what bears on it, and for a service who may call it and whom it may call.
 
-    `entry` is None for a service that has sidecars and no document. `members` are the sidecars
-    that the document concerns; for a service, its own.
+    `entry` is None for a service that has sidecars or may call others, and no document. `members`
+    are the sidecars that the document concerns; for a service, its own.
     """
 
     key: PolicyKey
@@ -106,14 +106,15 @@ async def describe(store: Store, key: PolicyKey) -> Description:
     """A document with all that bears on it.
 
     Raises:
-        NotFound: there is no such document, nor a sidecar of such a service.
+        NotFound: there is no such document, nor a sidecar of such a service, nor a rule that
+            lets it call somebody.
     """
     state = await read_state(store)
     members = await read_members(store)
     entry = state.manifest.get(key)
     service = ServiceName(key.namespace, key.name)
     own = tuple(member for member in members if member.status.service == service)
-    if entry is None and not (key.kind == Kind.SERVICE and own):
+    if entry is None and not (key.kind == Kind.SERVICE and (own or _is_caller(state, service))):
         named = Selection(kind=key.kind, name=key.name, namespace=key.namespace)
         raise _unknown(named, state.manifest)
     canonical = None
@@ -131,6 +132,12 @@ async def describe(store: Store, key: PolicyKey) -> Description:
         members=own if is_service else tuple(_touched(scopes, members, key)),
         head=state.number,
     )
+
+
+def _is_caller(state: State, service: ServiceName) -> bool:
+    """Whether a rule names it: a caller needs no document."""
+    here = Target(Kind.SERVICE, service.namespace, service.name)
+    return any(here in entry.admits for entry in state.manifest.values())
 
 
 def _relations(scopes: Scopes, manifest: Manifest, key: PolicyKey) -> Iterator[Relation]:

@@ -124,3 +124,12 @@ async def test_a_service_without_a_document_is_described_while_it_has_sidecars(t
         found = await describe(store, key("Service/default/stranger"))
         assert found.entry is None
         assert found.may_call == ()
+
+
+async def test_a_caller_without_a_document_is_described_by_what_it_may_call(tmp_path: Path):
+    async with opened(tmp_path) as store:
+        documents = service("api") + "---\n" + access("api", "job")
+        await applied(store, [write(tmp_path / "p", api=documents)])
+        found = await describe(store, key("Service/default/job"))
+        assert found.entry is None
+        assert found.may_call == (target("Service/default/api"),)
