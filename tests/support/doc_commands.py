@@ -1,7 +1,7 @@
 """The reference of the commands: what `mesh COMMAND --help` says, kept in docs/commands.md.
 
-Between `<!-- mesh apply -->` and `<!-- end -->` stands what this module makes of the command line
-itself; the rest of a section is written by hand.
+Between `<!-- help: mesh apply -->` and `<!-- end -->` stands what this module makes of the command
+line itself; the rest of a section is written by hand.
 
     python -m tests.support.doc_commands      rewrites those parts, and adds commands that lack one
 """
@@ -19,7 +19,7 @@ from tests.support.doc_blocks import ROOT
 
 PAGE: Final = ROOT / "docs" / "commands.md"
 _END: Final = "<!-- end -->"
-_PART = re.compile(rf"^<!-- (mesh[a-z -]*) -->\n.*?^{_END}$", re.MULTILINE | re.DOTALL)
+_PART = re.compile(rf"^<!-- help: (mesh[a-z -]*) -->\n.*?^{_END}$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Documented:
 
     def reference(self) -> str:
         """What stands between the marks."""
-        parts = [f"<!-- {self.name} -->", "", f"`{self.usage()}`", "", self._text()]
+        parts = [f"<!-- help: {self.name} -->", "", f"`{self.usage()}`", "", self._text()]
         if rows := [_row(parameter) for parameter in self.command.params]:
             parts += ["", "| | |", "|---|---|", *rows]
         return "\n".join([*parts, "", _END])
