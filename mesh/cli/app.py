@@ -74,7 +74,7 @@ def _invoke(arguments: Sequence[str]) -> int:
     except typer.Abort:
         raise KeyboardInterrupt from None
     except typer.TyperException as error:
-        message = error.format_message().rstrip(".")
+        message = error.format_message().rstrip(".").replace(": Value error, ", ": ")
         hint = "see `mesh COMMAND --help`"
         raise UsageError(message[:1].lower() + message[1:], hint) from error
     return result if isinstance(result, int) else 0

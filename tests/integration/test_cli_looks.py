@@ -110,6 +110,7 @@ def test_a_dead_store_is_the_outside_world(mesh: Mesh):
         (["apply", "p", "--yes", "--timeout", "30"], "--timeout"),
         (["apply", "p", "--yes", "--source", "*"], "--source"),
         (["status", "--config", "nowhere.toml"], "nowhere.toml"),
+        (["status", "--output", "xml"], "'-o': 'xml' is not one of"),
     ],
 )
 def test_wrong_usage_is_64_and_names_the_word(mesh: Mesh, arguments: list[str], word: str):
