@@ -2,9 +2,9 @@
 root.
 
 Each is looked for in MESH_TEST_ETCD, MESH_TEST_CONSUL or MESH_TEST_PROMETHEUS, then on PATH, then
-in .tools/bin. What is missing comes, on Debian and Ubuntu, from the mirror that the machine's own apt uses, through a
-private apt configuration: its own source list (the same mirror, another suite's name), lists and
-cache below .tools. Nothing is installed; the machine's apt is only read.
+in .tools/bin. What is missing comes, on Debian and Ubuntu, from the mirror that the machine's own
+apt uses, through a private apt configuration: its own source list (the same mirror, another
+suite's name), lists and cache below .tools. Nothing is installed; the machine's apt is only read.
 """
 
 import fcntl
