@@ -33,7 +33,7 @@ from tests.support import servers
 from tests.support.servers import Server
 
 CLOCK = SystemClock()
-DEADLINE = 180.0
+DEADLINE = 400.0
 PER_SERVICE = 10
 
 SERVICE = """\
