@@ -1,6 +1,7 @@
 """Which images the containers run, and that they are there before anything is started."""
 
 import os
+import socket
 from typing import Final
 
 import docker
@@ -16,6 +17,7 @@ VARIABLES: Final = {
     "prometheus": ("MESH_PROMETHEUS_IMAGE", "mesh-prometheus:dev"),
 }
 _ENGINE_SECONDS = 10
+_SOCKET = "unix:///var/run/docker.sock"
 
 
 def image(name: str) -> str:
@@ -30,8 +32,9 @@ def missing(*names: str) -> str | None:
     The engine would try to pull a missing image and say that some host is unknown.
     """
     try:
+        _knock()
         client = docker.from_env(timeout=_ENGINE_SECONDS)
-    except DockerException as error:
+    except (OSError, DockerException) as error:
         return f"no Docker engine answers ({error}); start one"
     try:
         for name in names:
@@ -56,3 +59,15 @@ def require(*names: str) -> None:
     if reason := missing(*names):
         fault, _, remedy = reason.partition("; ")
         raise OutsideError(fault, remedy)
+
+
+def _knock() -> None:
+    """Raise an OSError where nobody listens on the engine's Unix socket: the client's library
+    would say so, too, and leave a socket of its own open.
+    """
+    scheme, _, path = os.environ.get("DOCKER_HOST", _SOCKET).partition("://")
+    if scheme != "unix":
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_ENGINE_SECONDS)
+        probe.connect(path)
