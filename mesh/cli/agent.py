@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NoReturn
@@ -40,9 +41,10 @@ class Agent:
             UsageError: a setting or a word is wrong; nothing was started.
         """
         self.given.options(self.flags.settings().state)
-        descriptor = os.memfd_create("agent", 0)  # 0: it outlives exec
-        with os.fdopen(descriptor, "w", encoding="utf-8", closefd=False) as file:
+        with tempfile.TemporaryFile("w", encoding="utf-8") as file:
             json.dump(asdict(self), file)
+            descriptor = os.dup(file.fileno())
+        os.set_inheritable(descriptor, True)  # it outlives exec
         environment = {_ARENAS: "1", **os.environ, VARIABLE: str(descriptor)}
         if _ARENAS not in os.environ:
             environment[VARIABLE] += f" {_ARENAS}"
