@@ -259,12 +259,7 @@ async def killed_often(bed: Bed) -> str:
             except MeshError:
                 continue
         took.append(asyncio.get_running_loop().time() - back)
-        while True:
-            try:
-                lost += await bed.missing()
-                break
-            except MeshError:  # the members may still be at their election
-                continue
+        lost += await _missing(bed)
     bed.mended()
     took.sort()
     assert lost == 0, f"{lost} acknowledged commits are missing"
@@ -272,3 +267,9 @@ async def killed_often(bed: Bed) -> str:
         f"back to the next acknowledged commit: median {took[len(took) // 2]:.2f} s, "
         f"worst {took[-1]:.2f} s"
     )
+
+
+async def _missing(bed: Bed) -> int:
+    while True:
+        with contextlib.suppress(MeshError):  # the members may still be at their election
+            return await bed.missing()
