@@ -41,7 +41,7 @@ check: setup        ## Format, lint, types, import contracts, unit and golden te
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -q tests/unit tests/golden
+	$(BIN)/pytest -q --numprocesses 2 tests/unit tests/golden
 
 format: setup       ## Format the code and mend what the linter can
 	$(BIN)/ruff format .

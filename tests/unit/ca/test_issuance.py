@@ -184,7 +184,9 @@ def test_a_request_without_possession_of_its_key_is_refused():
 
 
 @pytest.mark.parametrize(
-    "csr", [b"", b"hello", b"\0" * 100, CSR[:100], b"-----BEGIN CERTIFICATE REQUEST-----\n"]
+    "csr",
+    [b"", b"hello", b"\0" * 100, CSR[:100], b"-----BEGIN CERTIFICATE REQUEST-----\n"],
+    ids=["nothing", "words", "zeros", "the start of one", "its first line"],
 )
 def test_what_is_no_request_is_refused(csr):
     with pytest.raises(CertificateRefused, match="not a readable PKCS #10"):
