@@ -151,14 +151,15 @@ async def restarts(fleet: Fleet, figures: Figures, count: int) -> None:
 
 
 async def watch_and_lease(fleet: Fleet, folder: Path, count: int = 300) -> float:
-    """Bytes of etcd's memory for an agent's two watches, and its lease with a key, on a shared
-    connection.
+    """Bytes of etcd's memory for an agent's two watches, and its lease with a key: a store of its
+    own, on a connection that gRPC shares among the channels of one process.
     """
     settings = EtcdSettings(endpoints=(fleet.etcd.endpoint,), prefix="footprint")
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(EtcdStore(settings, clock=CLOCK))
+        await stack.enter_async_context(EtcdStore(settings, clock=CLOCK))
         before = fleet.metrics()[_RESIDENT]
         for number in range(count):
+            store = await stack.enter_async_context(EtcdStore(settings, clock=CLOCK))
             lease = await store.lease(timedelta(minutes=5))
             put = Put(f"sidecars/agent-{number}/alive", b"x" * 32, lease)
             await store.commit(Transaction(puts=(put,)))

@@ -2,8 +2,7 @@
 
 import asyncio
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +11,11 @@ import pytest
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.etcd import EtcdSettings, EtcdStore, is_sound
-from mesh.adapters.etcd.follower import SILENCE_SECONDS
+from mesh.adapters.etcd.stream import SILENCE_SECONDS
 from mesh.errors import InputError, OutcomeUnknown, OutOfSpace, OutsideError, Unavailable
 from mesh.ports import Put, Transaction, Watched
-from tests.support.servers import Server, etcd, etcd_cluster, free_ports, require
+from tests.support.etcd import etcdctl, store_of
+from tests.support.servers import Server, etcd, etcd_cluster, free_ports
 
 PATIENCE_SECONDS = 30.0
 
@@ -30,12 +30,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def members(tmp_path: Path) -> Iterator[list[Server]]:
     with etcd_cluster(tmp_path) as members:
         yield members
-
-
-def store_of(*servers: Server, timeout: float = 2.0) -> EtcdStore:
-    endpoints = tuple(server.endpoint for server in servers)
-    settings = EtcdSettings(endpoints=endpoints, timeout=timedelta(seconds=timeout))
-    return EtcdStore(settings, clock=SystemClock())
 
 
 def put(key: str, value: str) -> Transaction:
@@ -69,21 +63,6 @@ async def commit_somehow(store: EtcdStore, key: str, value: str) -> None:
             except OutsideError:
                 continue
             return
-
-
-def etcdctl(server: Server, *arguments: str) -> str:
-    program = require("etcd").with_name("etcdctl")
-    if not program.exists():
-        pytest.skip("etcdctl is not installed beside etcd; run: make servers")
-    done = subprocess.run(
-        [program, f"--endpoints={server.endpoint}", *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=PATIENCE_SECONDS,
-        env={"ETCDCTL_API": "3"},
-    )
-    return done.stdout
 
 
 async def test_the_version_is_told_and_sound(server: Server) -> None:
@@ -151,19 +130,24 @@ async def test_a_frozen_etcd_is_lost_within_ten_seconds_and_heals(server: Server
 
 
 async def test_a_quiet_store_is_not_taken_for_a_lost_one(server: Server) -> None:
+    """By none of its watches: the answers to the heartbeat are for all."""
     async with store_of(server) as store:
         await store.commit(put("a", "1"))
         seen: list[Watched] = []
 
-        async def follow() -> None:
-            async with aclosing(store.watch("")) as states:
+        async def follow(prefix: str) -> None:
+            async with aclosing(store.watch(prefix)) as states:
                 async for state in states:
                     seen.append(state)
 
+        async def follow_all() -> None:
+            async with asyncio.timeout(SILENCE_SECONDS + 2), asyncio.TaskGroup() as group:
+                for prefix in ("", "a", "b"):
+                    group.create_task(follow(prefix))
+
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(SILENCE_SECONDS + 2):
-                await follow()
-    assert [state.lost for state in seen] == [None]
+            await follow_all()
+    assert [state.lost for state in seen] == [None] * 3
 
 
 async def test_a_store_that_was_wiped_is_read_anew(server: Server, tmp_path: Path) -> None:
@@ -273,33 +257,3 @@ async def test_the_only_named_member_without_its_quorum_says_that_it_has_no_lead
                 break
     assert members[0].endpoint in refused.value.message
     assert "more than half of the members must be up" in refused.value.hint
-
-
-async def test_random_kills_lose_no_change(members: list[Server]) -> None:
-    """Watchers end at what was written, whoever of the members died meanwhile."""
-    keys = [f"k{n}" for n in range(5)]
-    wanted = {key: f"{key}-19" for key in keys}
-
-    async def follow(store: EtcdStore) -> None:
-        async with aclosing(store.watch("k")) as states:
-            await until(states, **wanted)
-
-    async def write(store: EtcdStore, done: Sequence[asyncio.Event]) -> None:
-        for n, event in enumerate(done):
-            for key in keys:
-                await commit_somehow(store, key, f"{key}-{n}")
-            event.set()
-
-    async def disturb(done: Sequence[asyncio.Event]) -> None:
-        for number, step in enumerate((4, 8, 12)):
-            await done[step].wait()
-            members[number].kill()
-            members[number].start()
-            await asyncio.to_thread(members[number].wait_ready)
-
-    events = [asyncio.Event() for _ in range(20)]
-    async with store_of(*members) as store, asyncio.TaskGroup() as group:
-        for _ in range(3):
-            group.create_task(follow(store))
-        group.create_task(write(store, events))
-        group.create_task(disturb(events))

@@ -10,7 +10,8 @@ from aetcd.rpc import rpc_pb2_grpc as rpc
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.etcd import EtcdSettings, EtcdStore
-from mesh.adapters.etcd.follower import PROOF_SECONDS, SILENCE_SECONDS
+from mesh.adapters.etcd.follower import PROOF_SECONDS
+from mesh.adapters.etcd.stream import SILENCE_SECONDS
 
 HEADER = pb.ResponseHeader(revision=7)
 

@@ -1,7 +1,8 @@
 """Store over etcd v3, on gRPC and aetcd's generated stubs.
 
 `members` is the connection and its errors, `diagnosis` why there is none, `ranges` reading,
-`follower` the watch loop, `store` the `Store` made of them. Importing this package imports gRPC.
+`stream` the call that all watches share, `follower` the watch loop, `store` the `Store` made of
+them. Importing this package imports gRPC.
 """
 
 import os

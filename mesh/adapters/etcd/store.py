@@ -15,6 +15,7 @@ from mesh.adapters.etcd.follower import Follower
 from mesh.adapters.etcd.members import METADATA, Compacted, Member, Members
 from mesh.adapters.etcd.ranges import SCAN_TRIES, entry_of, scan
 from mesh.adapters.etcd.settings import EtcdSettings
+from mesh.adapters.etcd.stream import Streams
 from mesh.errors import Conflict, LeaseLost, Unavailable
 from mesh.ports import MAX_OPERATIONS, Clock, Entry, LeaseId, Transaction, Watched
 
@@ -53,6 +54,7 @@ class EtcdStore:
         self._tasks = asyncio.TaskGroup()
         self._followers: set[asyncio.Task[None]] = set()
         self._entered: Members | None = None
+        self._streams: Streams  # made on entering
 
     async def __aenter__(self) -> Self:
         self._entered = Members(self._settings, self._clock)
@@ -61,6 +63,7 @@ class EtcdStore:
         except BaseException:
             await self._entered.close()
             raise
+        self._streams = Streams(self._entered, self._tasks)
         await self._tasks.__aenter__()
         return self
 
@@ -117,7 +120,7 @@ class EtcdStore:
 
     async def watch(self, prefix: str) -> AsyncGenerator[Watched, None]:
         """As `Store.watch`."""
-        follower = Follower(self._members, self._base, prefix, self._clock)
+        follower = Follower(self._members, self._streams, self._base, prefix)
         task = self._tasks.create_task(follower.run())
         self._followers.add(task)
         task.add_done_callback(self._followers.discard)
