@@ -3,7 +3,7 @@
 Errors are those of `mesh.errors`; every call has a deadline of its own inside the adapter.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -237,6 +237,10 @@ class ConfigurationServer(Protocol):
 
     def publish(self, snapshot: Snapshot) -> int:
         """Make `snapshot` what Envoy shall run; returns its generation. Never blocks."""
+        ...
+
+    def offer_again(self, refused: Iterable[Rejection]) -> None:
+        """Offer what these are of once more; what came of it is acknowledged anew."""
         ...
 
     def acknowledgements(self) -> AsyncIterator[Acknowledged]:

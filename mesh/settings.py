@@ -22,6 +22,13 @@ ETCD_PORT: Final = 2379
 CA_PORT: Final = 8443
 CONSUL_PORT: Final = 8500
 
+# What begins with MESH_ as well: what `run` tells its command, what an agent passes on, what units
+# and images are set up with, switches of the project's own tests.
+_NO_SETTING = re.compile(
+    r"MESH_(OUTBOUND|AGENT|SUCCESSOR_OF|PACKAGE|IMAGE|\w+_(ARGS|IMAGE|PORT)"
+    r"|(UPSTREAM|TEST|REQUIRE|BENCH|FAULT|FLEET)_\w+)",
+    re.ASCII,
+)
 _ETCD_KEYS = ("cacert", "cert", "key")
 _CA_KEYS = ("fingerprint", "cacert")
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
@@ -116,6 +123,16 @@ def read_settings(
         token_file=Path(values["token_file"]).expanduser() if "token_file" in values else None,
         sources=sources,
     )
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that look like settings and are none, each with what to do about it."""
+    known = tuple(f"MESH_{name.upper()}" for name in NAMES)
+    return {
+        name: _nearest(name, known)
+        for name in sorted(environment)
+        if name.startswith("MESH_") and name not in known and not _NO_SETTING.fullmatch(name)
+    }
 
 
 def _gather(

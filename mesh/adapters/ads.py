@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import grpc
@@ -20,7 +20,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from mesh.errors import Conflict, OutsideError, Unavailable, UsageError
 from mesh.latest import Latest
-from mesh.model.snapshot import Resource, ResourceType, Snapshot
+from mesh.model.snapshot import Rejection, Resource, ResourceType, Snapshot
 from mesh.ports import Acknowledged
 from mesh.xds.messages import DeltaRequest, DeltaResponse
 from mesh.xds.protocol import Session
@@ -69,6 +69,11 @@ class AdsServer:
         generation = self._publisher.publish(snapshot)
         self._tell()
         return generation
+
+    def offer_again(self, refused: Iterable[Rejection]) -> None:
+        """Offer what these are of once more; what came of it is acknowledged anew."""
+        self._publisher.offer_again(refused)
+        self._tell()
 
     def acknowledgements(self) -> AsyncIterator[Acknowledged]:
         """The newest acknowledgement now, then after each change, newest only."""
@@ -119,9 +124,10 @@ class AdsServer:
                 continue
             if request.error is not None:
                 self._nacks += 1
-                _log.warning(
-                    "envoy refused configuration", type=request.type.name, detail=request.error
-                )
+                if all(each.detail != request.error for each in self._publisher.outcome.rejections):
+                    _log.warning(
+                        "envoy refused configuration", type=request.type.name, detail=request.error
+                    )
             self._send(session.receive(request), outbox)
         raise _StreamEnd
 

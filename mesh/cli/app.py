@@ -1,6 +1,7 @@
 """The command line: what exists, and what becomes of an error."""
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from itertools import islice, pairwise
@@ -11,6 +12,7 @@ from mesh.cli import authority, changes, console, host, inspection, sidecars, sy
 from mesh.cli.failures import guarded
 from mesh.cli.flags import Flags
 from mesh.errors import UsageError
+from mesh.settings import unknown_variables
 
 _GLOBAL = ("--store", "--discovery", "--ca", "--state", "--config")
 
@@ -41,6 +43,8 @@ def main(
     version: bool = typer.Option(False, "--version", help="Show the version."),
 ) -> None:
     """Take the global options; each has a MESH_* variable."""
+    for name, hint in unknown_variables(os.environ).items():
+        console.note(f"warning: {name} is no setting and has no effect; {hint}")
     context.obj = Flags(store, discovery, ca, state, config, verbose)
     if version:
         from importlib.metadata import version as installed

@@ -58,6 +58,10 @@ class Snapshot:
         return self.resources.get(kind, MappingProxyType({}))
 
 
+# Envoy gives its refusals no type but their words.
+_NOT_BOUND = "cannot bind "
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
     """Envoy refused this resource at this version; the last good one stays in force."""
@@ -67,3 +71,8 @@ class Rejection:
     version: str
     detail: str
     sources: tuple[Position, ...] = ()
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it may be accepted later as it is: somebody else holds a listener's port."""
+        return self.type is ResourceType.LISTENER and _NOT_BOUND in self.detail

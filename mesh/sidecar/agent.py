@@ -42,7 +42,7 @@ from mesh.sidecar.reconciler import Inputs, Reconciler
 from mesh.sidecar.registration import Registration
 from mesh.sidecar.remembered import Remembered
 from mesh.sidecar.reporter import Reporter
-from mesh.sidecar.retry import forever
+from mesh.sidecar.retry import Backoff, forever
 from mesh.sidecar.standing import Standing
 from mesh.sidecar.telemetry import Observed, Telemetry
 from mesh.sidecar.trust import TrustSource
@@ -181,6 +181,7 @@ class Sidecar:
             tasks.create_task(self.telemetry.run())
             tasks.create_task(self._recall())
             tasks.create_task(self._acknowledge())
+            tasks.create_task(self._offer_again())
             tasks.create_task(self._on(self._reconciler.compiled, self._stand))
             tasks.create_task(self._on(self._acknowledged, self._stand))
             tasks.create_task(self._on(self._standing, self._news))
@@ -228,6 +229,17 @@ class Sidecar:
     async def _acknowledge(self) -> None:
         async for acknowledged in self._server.acknowledgements():
             self._acknowledged.set(acknowledged)
+
+    async def _offer_again(self) -> None:
+        """What was refused for a reason that passes heals when it has passed."""
+        backoff = Backoff()
+        async for acknowledged in self._acknowledged.changes():
+            passing = [each for each in acknowledged.rejections if each.is_passing]
+            if not passing:
+                backoff.reset()
+                continue
+            await self._clock.sleep(backoff.next())
+            self._server.offer_again(passing)
 
     # --- start -------------------------------------------------------------------------------
 

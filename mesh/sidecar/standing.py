@@ -10,6 +10,8 @@ from mesh.sidecar.reconciler import Compiled
 
 REJECTED = "rejected-by-envoy"
 NOT_COMPILED = "not-compiled"
+_KEPT = "the last good configuration of it stays in force"
+_TRIED_AGAIN = "it is tried again until the port is free; `ss -ltnp` shows who listens"
 _UNKNOWN = Position("(generated)")
 
 
@@ -47,7 +49,7 @@ def _diagnostics(rejections: Iterable[Rejection]) -> tuple[Diagnostic, ...]:
                 severity=Severity.ERROR,
                 code=REJECTED,
                 message=_words(rejection),
-                hint="the last good configuration of it stays in force",
+                hint=_TRIED_AGAIN if rejection.is_passing else _KEPT,
                 related=tuple((place, "also comes from here") for place in rejection.sources[1:]),
             )
             for rejection in rejections

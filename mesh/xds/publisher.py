@@ -1,6 +1,6 @@
 """What outlives a stream: the newest snapshot, what came of it, and what Envoy refused."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mesh.model.snapshot import Rejection, Resource, ResourceType, Snapshot
 from mesh.xds.messages import Outcome
@@ -46,6 +46,14 @@ class Publisher:
         self._snapshot = snapshot
         self._generation += 1
         return self._generation
+
+    def offer_again(self, refused: Iterable[Rejection]) -> None:
+        """Forget these refusals: what they are of is sent once more, as part of a generation of
+        its own.
+        """
+        for each in refused:
+            self._refusals.pop((each.type, each.name, each.version), None)
+        self._generation += 1
 
     def open_stream(self) -> int:
         """Count a new stream; it supersedes the earlier ones."""

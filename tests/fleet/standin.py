@@ -1,14 +1,14 @@
 """What stands in for an Envoy: takes every snapshot at once and notes when."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from mesh.latest import Latest
-from mesh.model.snapshot import Snapshot
+from mesh.model.snapshot import Rejection, Snapshot
 from mesh.ports import Acknowledged
 
 
@@ -65,6 +65,9 @@ class StandIn:
         self.size_bytes = sum(map(len, bodies))
         self._newest.set(Acknowledged(generation=self._generation, revision=snapshot.revision))
         return self._generation
+
+    def offer_again(self, refused: Iterable[Rejection]) -> None:
+        """Nothing is ever refused here."""
 
     async def acknowledgements(self) -> AsyncIterator[Acknowledged]:
         """As the port says."""

@@ -119,6 +119,14 @@ def test_wrong_usage_is_64_and_names_the_word(mesh: Mesh, arguments: list[str], 
     assert word in ran.err
 
 
+def test_a_misspelt_variable_is_told_beside_the_output(mesh: Mesh):
+    ran = mesh("status", "--output", "json", environment={"MESH_STROE": "etcd://127.0.0.1:1"})
+    assert ran.code == 0
+    assert ran.json["head"] == 0
+    warning = 'MESH_STROE is no setting and has no effect; did you mean "MESH_STORE"?'
+    assert ran.err == f"warning: {warning}\n"
+
+
 def test_our_own_mistakes_are_reported_with_a_private_file(mesh: Mesh):
     # A folder where the database file should be is refused; a broken installation is our bug.
     program = (

@@ -107,6 +107,23 @@ async def test_what_envoy_refuses_is_contained_and_named(host: Host) -> None:
     assert (await host.ask(web, "api:81")).status == 200  # the rest is in force
 
 
+async def test_a_port_that_was_taken_is_listened_on_when_it_is_free(host: Host) -> None:
+    await host.apply(DOCUMENTS)
+    await host.start("shop/ledger", await host.lines("ledger"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        pin = Address("127.0.0.1", free.getsockname()[1])
+    web = await host.start("web", upstreams={LEDGER: pin})
+    with socket.create_server((pin.address, pin.port)):
+        outcome = await host.apply(DOCUMENTS + TCP.replace("CALLER", "web"))
+        assert outcome.acceptance.rejected == (web.ready.id,)
+        (rejection,) = (await host.status(web.ready.id, lambda s: bool(s.rejections))).rejections
+        assert f"127.0.0.1:{pin.port}" in rejection.message
+        assert "tried again until the port is free" in rejection.hint
+    healed = await host.status(web.ready.id, lambda s: not s.rejections)
+    assert healed.revision == outcome.revision
+    assert await say(pin, "hello") == "ledger hello"
+
+
 async def test_a_port_in_use_is_refused_before_anything_starts(host: Host) -> None:
     await host.apply(DOCUMENTS)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -40,6 +40,10 @@ class Talk:
         self.publisher.publish(snapshot(*resources, revision=7))
         return self._note(self.session.advance())
 
+    def offer_again(self) -> list[DeltaResponse]:
+        self.publisher.offer_again(self.publisher.outcome.rejections)
+        return self._note(self.session.advance())
+
     def ask(
         self,
         kind: ResourceType,

@@ -12,6 +12,7 @@ from mesh.settings import (
     Settings,
     SQLiteStore,
     read_settings,
+    unknown_variables,
 )
 
 PIN = "sha256:" + "0af1" * 16
@@ -143,3 +144,30 @@ def test_a_state_folder_in_the_file_is_relative_to_it(tmp_path: Path):
     folder = tmp_path / "below"
     folder.mkdir()
     assert read_settings({}, {}, folder=folder).state == tmp_path / "state"
+
+
+def test_a_variable_that_is_no_setting_is_found_with_the_nearest_one():
+    found = unknown_variables(
+        {"MESH_STROE": "x", "MESH_SOMETHING_ELSE": "x", "PATH": "x", "MESH_STORE": "x"}
+    )
+    assert found["MESH_STROE"] == 'did you mean "MESH_STORE"?'
+    assert "MESH_TOKEN_FILE" in found["MESH_SOMETHING_ELSE"]
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MESH_OUTBOUND",
+        "MESH_UPSTREAM_LEDGER_SHOP",
+        "MESH_TEST_ETCD",
+        "MESH_REQUIRE_DOCKER",
+        "MESH_BENCH_CHANGES",
+        "MESH_FAULT_SECONDS",
+        "MESH_FLEET_STORM",
+        "MESH_SIDECAR_ARGS",
+        "MESH_ETCD_IMAGE",
+    ],
+)
+def test_variables_of_others_are_left_alone(name: str):
+    assert unknown_variables({name: "x"}) == {}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from mesh.diagnostics import Position
 from mesh.model.snapshot import Rejection, ResourceType
 from mesh.ports import Acknowledged
@@ -42,6 +44,12 @@ def test_a_rejection_keeps_the_last_whole_revision_and_names_the_documents() -> 
     ]
     standing = standing.after(compiled(3, 9), acknowledged(3, 9))
     assert (standing.revision, standing.rejections) == (9, ())
+
+
+def test_a_port_that_is_taken_is_told_with_what_happens_next() -> None:
+    taken = replace(rejection(HERE), detail="cannot bind '127.0.0.1:1': Address already in use")
+    (diagnostic,) = Standing().after(compiled(1, 7), acknowledged(1, 7, taken)).rejections
+    assert diagnostic.hint.startswith("it is tried again until the port is free")
 
 
 def test_nothing_is_served_without_an_identity() -> None:

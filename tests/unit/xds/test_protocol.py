@@ -192,6 +192,21 @@ def test_what_was_refused_alone_is_never_sent_again() -> None:
     assert said(talk.ack(CLUSTER)) == [("CLUSTER", ["a"], [])]
 
 
+def test_what_was_refused_for_a_passing_reason_is_offered_again_when_asked() -> None:
+    talk = Talk()
+    talk.publish(cluster("a"), endpoints("a"))
+    talk.settle()
+    talk.publish(cluster("a", 1), endpoints("a"))
+    talk.ack(ENDPOINTS)
+    talk.nack(CLUSTER, "not now")
+    assert said(talk.offer_again()) == [("CLUSTER", ["a"], []), ("ENDPOINTS", ["a"], [])]
+    assert [each.detail for each in talk.publisher.outcome.rejections] == ["not now"]
+    talk.ack(ENDPOINTS)
+    talk.ack(CLUSTER)
+    assert talk.publisher.outcome.rejections == ()
+    assert talk.publisher.outcome.generation == 3
+
+
 def test_a_fresh_envoy_is_offered_what_its_predecessor_refused() -> None:
     talk = Talk()
     talk.publish(cluster("a"), endpoints("a"))
