@@ -15,13 +15,14 @@ VARIABLES: Final = {
     "etcd": ("MESH_ETCD_IMAGE", "mesh-etcd:dev"),
     "consul": ("MESH_CONSUL_IMAGE", "mesh-consul:dev"),
     "prometheus": ("MESH_PROMETHEUS_IMAGE", "mesh-prometheus:dev"),
+    "redis": ("MESH_REDIS_IMAGE", "mesh-redis:dev"),
 }
 _ENGINE_SECONDS = 10
 _SOCKET = "unix:///var/run/docker.sock"
 
 
 def image(name: str) -> str:
-    """The image of `mesh`, `etcd`, `consul` or `prometheus`, by its variable or our own."""
+    """The image of a program or server named in `VARIABLES`: what its variable says, or our own."""
     variable, default = VARIABLES[name]
     return os.environ.get(variable) or default
 

@@ -24,7 +24,7 @@ def is_required() -> bool:
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
     """What every test here needs."""
-    if reason := missing("mesh", "etcd", "consul", "prometheus"):
+    if reason := missing("mesh", "etcd", "consul", "prometheus", "redis"):
         (pytest.fail if is_required() else pytest.skip)(reason)
 
 

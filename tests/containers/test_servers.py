@@ -1,10 +1,11 @@
-"""The containers of etcd and Consul, asked by the project's own adapters."""
+"""The containers of etcd and Consul, asked by the project's own adapters; Redis by its own."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from testcontainers.core.network import Network
+from testcontainers.core.wait_strategies import LogMessageWaitStrategy
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.etcd import EtcdStore
@@ -18,7 +19,9 @@ from mesh.testing import (
     ConsulContainer,
     EtcdCluster,
     ServerAuthority,
+    image,
 )
+from mesh.testing.local import LocalContainer
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,14 @@ def test_a_client_agent_joins_and_the_token_is_what_lets_a_host_register(
         found = agent.ask("GET", "agent/services", token=consul.token)
         assert isinstance(found, dict)
         assert list(found) == ["web-1"]
+
+
+def test_redis_serves_its_neighbours_and_runs_scripts(network: Network) -> None:
+    """Nothing but an image yet, for what counts across hosts: its neighbours reach it."""
+    redis = LocalContainer(image("redis"), network, "redis")
+    redis.waiting_for(LogMessageWaitStrategy("Ready to accept").with_startup_timeout(20))
+    caller = LocalContainer(image("redis"), network, "caller").with_command(["sleep", "60"])
+    count = ["eval", "return redis.call('incrby', KEYS[1], ARGV[1])", "1", "requests", "3"]
+    with redis, caller:
+        answers = [caller.exec(["redis-cli", "-h", "redis", *count]).output for _ in range(2)]
+    assert answers == [b"3\n", b"6\n"]

@@ -25,7 +25,7 @@ from tools.servers import BIN, TOOLS, Failure, locate, run
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 WHEELS = TOOLS / "wheels"
-CONTEXT = TOOLS / "image-servers"
+CONTEXT = TOOLS / "image-roots"
 LABEL = "org.mesh.inputs"
 BASE = "mesh-base:bookworm"
 MESH = "mesh:dev"
@@ -34,6 +34,7 @@ PROGRAMS = {
     "consul": ("consul",),
     "prometheus": ("prometheus", "promtool"),
 }
+SERVERS = (*PROGRAMS, "redis")
 SOURCES = ("Dockerfile", "pyproject.toml", "README.md", "LICENSE", "mesh", "schemas")
 SOURCES_TOO = ("policies/shop", "tools/images/keep")
 
@@ -69,7 +70,7 @@ def make() -> None:
         for part in parts:
             part.result()
     with ThreadPoolExecutor(2) as pool:
-        builds = [pool.submit(mesh), *(pool.submit(server, name) for name in PROGRAMS)]
+        builds = [pool.submit(mesh), *(pool.submit(server, name) for name in SERVERS)]
         for build in builds:
             build.result()
 
@@ -100,18 +101,19 @@ def wheels() -> None:
 
 
 def programs() -> None:
-    """etcd, Consul and Prometheus in one folder, and Compose."""
+    """What each server's image has below /usr/local, in a folder of its name; and Compose."""
     servers.provide()
-    CONTEXT.mkdir(exist_ok=True)
     for server, names in PROGRAMS.items():
+        (CONTEXT / server / "bin").mkdir(parents=True, exist_ok=True)
         beside = (locate(server) or BIN / server).parent
         for name in names:
             found = next((f / name for f in (beside, BIN) if (f / name).is_file()), None)
             if found is None:
                 raise Failure(f'there is no "{name}" beside {beside / server}\nmake servers')
-            place = CONTEXT / name
+            place = CONTEXT / server / "bin" / name
             if not place.is_file() or place.stat().st_mtime != found.stat().st_mtime:
                 shutil.copy2(found, place)
+    debian.fetch_redis(CONTEXT / "redis")
     debian.fetch_compose()
 
 
@@ -131,7 +133,7 @@ def server(name: str) -> None:
     """The image of one server."""
     image = f"mesh-{name}:dev"
     file = HERE / "servers.Dockerfile"
-    inputs = [file, *(CONTEXT / program for program in PROGRAMS[name])]
+    inputs = [file, *files(CONTEXT / name)]
     digest = digest_of(inputs, identity(BASE))
     arguments = ("BASE=" + BASE,)
     once(

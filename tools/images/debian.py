@@ -6,6 +6,9 @@ The mirror is never written down: it is the one that the machine's apt is config
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tools.servers import (
@@ -28,6 +31,8 @@ BASE_PACKAGES = (
     "git",  # for `mesh sync`
     "openssh-client",
 )
+# The last Redis under a free licence; the newer ones and Valkey want a newer base.
+REDIS_PACKAGES = ("redis-server", "redis-tools", "libatomic1", "libjemalloc2", "liblzf1")
 # What a container never reads.
 LEFT_OUT = ("man", "doc", "locale", "info")
 COMPOSE = TOOLS / "docker"
@@ -40,7 +45,7 @@ def require_debian() -> None:
         raise Failure(
             "the images are made of Debian's packages, and this machine has no Debian mirror\n"
             "with an image registry: docker build -t mesh:dev --build-arg GIT=1 .; name the others "
-            "by MESH_ETCD_IMAGE, MESH_CONSUL_IMAGE, MESH_PROMETHEUS_IMAGE"
+            "by MESH_ETCD_IMAGE, MESH_CONSUL_IMAGE, MESH_PROMETHEUS_IMAGE, MESH_REDIS_IMAGE"
         )
 
 
@@ -113,19 +118,42 @@ def _lines(source: Source) -> list[str]:
 def fetch_compose() -> Path:
     """`docker compose` (version 2) as a plugin below a folder for DOCKER_CONFIG."""
     plugin = COMPOSE / "cli-plugins" / "docker-compose"
-    if os.access(plugin, os.X_OK):
-        return COMPOSE
+    if not os.access(plugin, os.X_OK):
+        plugin.parent.mkdir(parents=True, exist_ok=True)
+        with unpacked("trixie", "docker-compose") as root:
+            shutil.copy2(root / _PLUGINS / "docker-compose", plugin)
+    return COMPOSE
+
+
+def fetch_redis(place: Path) -> None:
+    """Redis for the base system, as `bin` and `lib`: it is linked against libraries, unlike Go's
+    programs.
+    """
+    if place.is_dir():
+        return
+    with unpacked(SUITE, *REDIS_PACKAGES) as root:
+        whole = place.with_name(f".{place.name}")
+        shutil.rmtree(whole, ignore_errors=True)
+        programs = [root / "usr" / "bin" / name for name in ("redis-server", "redis-cli")]
+        libraries = root.glob("usr/lib/*/*.so.*")
+        for kind, files in (("bin", programs), ("lib", libraries)):
+            (whole / kind).mkdir(parents=True)
+            for file in files:
+                shutil.copy2(file, whole / kind)
+        whole.replace(place)
+
+
+@contextmanager
+def unpacked(suite: str, *packages: str) -> Iterator[Path]:
+    """Packages of one of Debian's suites, unpacked for the length of a `with` block."""
     source = machine_source(os_release().get("VERSION_CODENAME", ""))
-    configuration = write_configuration(source, ["trixie"], "main")
+    configuration = write_configuration(source, [suite], "main")
     environment = {**os.environ, "APT_CONFIG": str(configuration), "LC_ALL": "C"}
     run("apt-get", "-q", "update", env=environment)
-    folder = APT / "compose"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    run("apt-get", "-q", "download", "docker-compose/trixie", cwd=folder, env=environment)
-    for deb in folder.glob("*.deb"):
-        run("dpkg", "-x", deb, folder / "root")
-    plugin.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(folder / "root" / _PLUGINS / "docker-compose", plugin)
-    shutil.rmtree(folder)
-    return COMPOSE
+    names = [f"{package}/{suite}" for package in packages]
+    with tempfile.TemporaryDirectory(dir=APT) as folder:
+        run("apt-get", "-q", "download", *names, cwd=Path(folder), env=environment)
+        root = Path(folder) / "root"
+        for deb in sorted(Path(folder).glob("*.deb")):
+            run("dpkg", "-x", deb, root)
+        yield root
