@@ -1,7 +1,10 @@
-"""Announcing the instance: while its Envoy serves and its application accepts connections."""
+"""Announcing the instance: while its Envoy serves and its application accepts connections.
+
+An application that refuses a connection is out of use at once. No answer in time may be the host's
+doing, that was starved for a moment, and an instance may be the only one: it counts when it lasts.
+"""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +20,8 @@ from mesh.sidecar.retry import Outage
 TTL = timedelta(seconds=10)
 RENEWAL = timedelta(seconds=3)
 PROBE = timedelta(seconds=1)
+# So many looks in a row without an answer are one.
+PATIENCE = 3
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +46,7 @@ class Registration:
         self._is_serving = is_serving
         self._said: Health | None = None
         self._renewed = 0.0
+        self._unanswered = 0
         self._outage = Outage("registration")
         self._lock = asyncio.Lock()
         self._has_left = False
@@ -56,7 +62,7 @@ class Registration:
 
     async def app_accepts(self) -> bool:
         """Whether somebody accepts TCP connections where the application shall be."""
-        return await _accepts(self._app)
+        return await _accepts(self._app) is True
 
     @property
     def is_registered(self) -> bool:
@@ -79,8 +85,14 @@ class Registration:
         return True
 
     async def _health(self) -> Health:
-        healthy = await self._is_serving() and await _accepts(self._app)
-        return Health.HEALTHY if healthy else Health.UNHEALTHY
+        accepts = await _accepts(self._app)
+        if accepts and await self._is_serving():
+            self._unanswered = 0
+            return Health.HEALTHY
+        self._unanswered += 1
+        if accepts is False or self._unanswered >= PATIENCE:
+            return Health.UNHEALTHY
+        return self._said or Health.UNHEALTHY
 
     async def _say(self, health: Health) -> None:
         now = self._clock.monotonic()
@@ -102,10 +114,14 @@ class Registration:
         self._outage.recovered()
 
 
-async def _accepts(address: Address) -> bool:
-    with contextlib.suppress(OSError, TimeoutError):
+async def _accepts(address: Address) -> bool | None:
+    """Whether the application takes a connection; None: neither that nor a refusal came in time."""
+    try:
         async with asyncio.timeout(PROBE.total_seconds()):
             _, writer = await asyncio.open_connection(address.address, address.port)
-        writer.close()
-        return True
-    return False
+    except TimeoutError:
+        return None
+    except OSError:
+        return False
+    writer.close()
+    return True

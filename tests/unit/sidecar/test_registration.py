@@ -1,6 +1,9 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
 
 from mesh.adapters.registered import RegisteredDiscovery
 from mesh.model.catalog import Catalog, Endpoint, Health
@@ -59,6 +62,39 @@ async def test_listed_while_envoy_and_the_application_are_there(commits: Commits
             assert not await registration.withdraw()
             await health(discovery, [])
             running.cancel()
+
+
+class Told(RegisteredDiscovery):
+    """A discovery that remembers what it was told."""
+
+    healths: tuple[Health, ...] = ()
+
+    async def register(self, endpoint: Endpoint, *, ttl: timedelta) -> None:
+        await super().register(endpoint, ttl=ttl)
+        self.healths = (*self.healths, endpoint.health)
+
+
+@pytest.mark.parametrize(
+    ("slow", "expected"), [(2, {Health.HEALTHY}), (3, {Health.HEALTHY, Health.UNHEALTHY})]
+)
+async def test_an_envoy_that_is_slow_for_a_moment_stays_in_use(
+    commits: Commits, slow: int, expected: set[Health]
+) -> None:
+    looks = iter((True, *(False,) * slow, True))
+    is_over = asyncio.Event()
+
+    async def is_serving() -> bool:
+        if (answer := next(looks, None)) is None:
+            is_over.set()
+        return answer is not False
+
+    async with Told(commits.store, clock=CLOCK) as discovery, app() as address:
+        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving)
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(registration.run())
+            await is_over.wait()
+            running.cancel()
+        assert set(discovery.healths) == expected
 
 
 async def test_an_application_that_goes_away_takes_no_requests(commits: Commits) -> None:
