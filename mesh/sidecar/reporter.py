@@ -15,7 +15,7 @@ from mesh.model.status import SidecarStatus
 from mesh.planning import keyspace
 from mesh.planning.status_codec import encode_status
 from mesh.ports import Clock, LeaseId, Put, Store, Transaction
-from mesh.sidecar.retry import Outage
+from mesh.sidecar.retry import Backoff, Outage
 from mesh.sidecar.waiting import set_within
 
 LEASE = timedelta(seconds=10)
@@ -57,6 +57,7 @@ class Reporter:
 
     async def run(self) -> None:
         """Report until cancelled."""
+        backoff = Backoff()
         while True:
             self._wake.clear()
             try:
@@ -67,9 +68,10 @@ class Reporter:
                 self._outage.failed(error.message)
                 if isinstance(error, LeaseLost):
                     self._lease = None
-                await self._clock.sleep(RENEWAL / 3)
+                await self._clock.sleep(min(backoff.next(), RENEWAL / 3))
             else:
                 self._outage.recovered()
+                backoff.reset()
                 await set_within(self._wake, RENEWAL)
 
     async def withdraw(self) -> None:

@@ -1,15 +1,19 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from mesh.errors import LeaseLost
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Address
 from mesh.model.status import SidecarStatus
 from mesh.operations.sidecars import Member, members
 from mesh.planning import keyspace
-from mesh.ports import Store, Transaction
-from mesh.sidecar.reporter import Reporter
+from mesh.ports import Clock, LeaseId, Store, Transaction
+from mesh.sidecar.reporter import RENEWAL, Reporter
+from mesh.sidecar.retry import FIRST_DELAY
+from tests.support.faulty_store import FaultyStore
+from tests.support.manual_clock import ManualClock
 from tests.support.revisions import QUICK, Commits
 
 
@@ -33,9 +37,9 @@ class Describing:
 
 @contextlib.asynccontextmanager
 async def reporting(
-    store: Store, describing: Describing, owner: str = "us"
+    store: Store, describing: Describing, owner: str = "us", clock: Clock = QUICK
 ) -> AsyncIterator[Reporter]:
-    reporter = Reporter(store, QUICK, id="one", owner=owner, describe=describing)
+    reporter = Reporter(store, clock, id="one", owner=owner, describe=describing)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(reporter.run())
         yield reporter
@@ -84,3 +88,28 @@ async def test_a_second_sidecar_with_the_id_reports_nothing_until_the_first_is_g
             assert (await commits.store.fetch([alive]))[alive].value == b"us"
             await commits.store.commit(Transaction(deletes=(alive,)))
             await member(commits.store, lambda m: m[0].status.revision == 9)
+
+
+class Forgetful(FaultyStore):
+    """A store whose leases have always run out when they are to be renewed."""
+
+    async def lease(self, ttl: timedelta, renew: LeaseId | None = None) -> LeaseId:
+        if renew is not None:
+            raise LeaseLost("it has run out")
+        return await super().lease(ttl)
+
+
+async def test_who_slept_for_longer_than_its_lease_reports_almost_at_once(commits: Commits) -> None:
+    describing, clock = Describing(), ManualClock()
+    async with reporting(Forgetful(commits.store), describing, clock=clock) as reporter:
+        await member(commits.store, bool)
+        describing.revision = 2
+        reporter.changed()
+        await member(commits.store, lambda m: m[0].status.revision == 2)
+        clock.advance(RENEWAL)
+        describing.revision = 3
+        reporter.changed()
+        async with asyncio.timeout(10):
+            await clock.until_asleep()
+        clock.advance(FIRST_DELAY)
+        await member(commits.store, lambda m: m[0].status.revision == 3)
