@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -163,7 +163,7 @@ class GitRepository:
         """Fetch what is missing in one request, look at the sizes, then read."""
         ids = sorted({blob.id for blob in blobs if blob.kind is BlobKind.FILE})
         limits = self._options.limits
-        sizes = await self._sizes(ids)
+        sizes = await self._known(ids)
         if missing := [id for id in ids if id not in sizes]:
             await self._complete(missing)
             sizes = await self._sizes(ids)
@@ -176,8 +176,7 @@ class GitRepository:
                 "give a --path that holds only policies",
             )
         wanted = [id for id in ids if sizes[id] <= limits.file_bytes]
-        most = limits.set_bytes + _LINE_BYTES * len(wanted)
-        told = await self._local("cat-file", "--batch", names=wanted, most_bytes=most)
+        told = await self._local("cat-file", "--batch", names=wanted, most_bytes=limits.set_bytes)
         # What is too large is told by its length, without being read.
         large = {id: bytes(limits.file_bytes + 1) for id in ids if sizes[id] > limits.file_bytes}
         return objects(told) | large
@@ -246,25 +245,36 @@ class GitRepository:
         most = self._options.limits.names * _LINE_BYTES
         return await self._local("ls-tree", "-z", "--full-tree", *arguments, most_bytes=most)
 
+    async def _known(self, ids: list[str]) -> Mapping[str, int]:
+        """The sizes of what was fetched already.
+
+        git below 2.45 fails where something is missing that it may not fetch by itself; then
+        nothing counts as known.
+        """
+        answer = await self._ask("cat-file", "--batch-check", names=ids)
+        return {} if answer.code else object_sizes(answer.output)
+
     async def _sizes(self, ids: list[str]) -> Mapping[str, int]:
-        most = _LINE_BYTES * len(ids) + _SMALL
-        return object_sizes(
-            await self._local("cat-file", "--batch-check", names=ids, most_bytes=most)
-        )
+        return object_sizes(await self._local("cat-file", "--batch-check", names=ids))
 
     async def _local(
-        self, *arguments: str, names: Iterable[str] = (), most_bytes: int = _SMALL
+        self, *arguments: str, names: Sequence[str] = (), most_bytes: int = _SMALL
     ) -> bytes:
         """What git says of the cache; if it cannot, the cache is thrown away."""
-        answer = await self._git.run(
-            *arguments,
-            seconds=_LOCAL_SECONDS,
-            stdin="".join(f"{name}\n" for name in names).encode(),
-            most_bytes=most_bytes,
-        )
+        answer = await self._ask(*arguments, names=names, most_bytes=most_bytes)
         if answer.code:
             raise await self._damaged(self._said(answer))
         return answer.output
+
+    async def _ask(
+        self, *arguments: str, names: Sequence[str] = (), most_bytes: int = _SMALL
+    ) -> Answer:
+        return await self._git.run(
+            *arguments,
+            seconds=_LOCAL_SECONDS,
+            stdin="".join(f"{name}\n" for name in names).encode(),
+            most_bytes=most_bytes + _LINE_BYTES * len(names),
+        )
 
     async def _damaged(self, why: str) -> MeshError:
         await self._make(anew=True)

@@ -1,6 +1,8 @@
 """A branch, fetched from real repositories on this disk."""
 
+import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,26 @@ async def test_a_branch_that_is_gone_is_told_from_a_repository_that_is(
         (tmp_path / "moved").rename(origin.folder)
         origin.git("branch", "--move", "trunk", "main")
         assert await contents(git) == {"policies/a.yaml": b"one"}
+
+
+async def test_a_git_that_fails_for_what_is_missing_is_asked_again(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # Debian's 2.39.5: what is missing, and may not be fetched by itself, ends it.
+    real = shutil.which("git")
+    wrapper = tmp_path / "bin" / "git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f'#!/bin/sh\n[ "$1 $2" = \'cat-file --batch-check\' ] || exec {real} "$@"\n'
+        f'said=$({real} "$@") || exit\ncase $said in *missing*) exit 128 ;; esac\n'
+        'printf "%s\\n" "$said"\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    async with repository(origin, tmp_path) as git:
+        for text in ("one", "two"):
+            origin.commit(text, a=text, same="same")
+            assert (await contents(git))["policies/a.yaml"] == text.encode()
 
 
 async def test_a_damaged_cache_is_made_anew(origin: Origin, tmp_path: Path):
