@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import json
 import socket
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mesh.adapters.clock import SystemClock
+from mesh.adapters.systemd import notify
 from mesh.authority.ports import AuthorityOptions, AuthorityPorts, Serving
 from mesh.authority.run import serve
 from mesh.ca.server import server_name
@@ -111,21 +111,19 @@ def own_names(listen: Address, hostname: str) -> tuple[str, ...]:
 
 
 def _announce(serving: Serving, *, as_json: bool) -> None:
-    """The one line on standard output: whoever reads it may join."""
-    if as_json:
-        sys.stdout.write(json.dumps(_json(serving)) + "\n")  # one line, as the sidecar's
-    else:
-        words = [
-            "ready",
-            f"ca={serving.url}",
-            f"listen={_text(serving.listen)}",
-            f"trust_domain={serving.trust_domain}",
-            f"names={','.join(serving.names)}",
-        ]
-        if serving.metrics is not None:
-            words.append(f"metrics={_text(serving.metrics)}")
-        sys.stdout.write(" ".join(words) + "\n")
-    sys.stdout.flush()
+    """The one line on standard output, and a word to systemd: whoever reads it may join."""
+    words = [
+        "ready",
+        f"ca={serving.url}",
+        f"listen={_text(serving.listen)}",
+        f"trust_domain={serving.trust_domain}",
+        f"names={','.join(serving.names)}",
+    ]
+    if serving.metrics is not None:
+        words.append(f"metrics={_text(serving.metrics)}")
+    line = " ".join(words)
+    notify(f"READY=1\nSTATUS={line}")
+    console.say_now(json.dumps(_json(serving)) if as_json else line)  # one line, as the sidecar's
 
 
 def _json(serving: Serving) -> dict[str, console.JSON]:

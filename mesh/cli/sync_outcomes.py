@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from mesh.adapters.systemd import notify
 from mesh.cli import console
 from mesh.cli.console import JSON
 from mesh.cli.sources import source_json, source_line
@@ -18,13 +19,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Lines:
-    """Says each report on standard output: JSON is one line."""
+    """Says each report on standard output: JSON is one line; and to systemd, for its status."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
 
     def tell(self, status: SourceStatus) -> None:
         """Say one; what is wrong follows on standard error."""
+        notify(f"STATUS={source_line(status)}")
         if self._as_json:
             console.say_now(json.dumps(source_json(status), ensure_ascii=False))
             return

@@ -11,6 +11,7 @@ from mesh import log
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.git import GitOptions, GitRepository, cache_name
 from mesh.adapters.scrape import ScrapeEndpoint
+from mesh.adapters.systemd import notify
 from mesh.cli.sources import source_json
 from mesh.cli.sync_outcomes import Lines, ReportFile, show_looked
 from mesh.cli.wiring import make_store
@@ -56,7 +57,7 @@ class Process:
                 self._ports(lines),
                 webhook=webhook,
                 hook=self._hook(),
-                beside=[self._told] if self.metrics is not None else [],
+                beside=[_started, *([self._told] if self.metrics is not None else [])],
             )
         )
 
@@ -100,6 +101,12 @@ class Process:
             repository=lambda: GitRepository(folder, self.git),
             tell=tell,
         )
+
+
+async def _started(service: SyncService) -> None:
+    """A word to systemd: the sync works, or stands by."""
+    await service.is_started.wait()
+    notify("READY=1")
 
 
 def _encode(status: SourceStatus) -> bytes:

@@ -30,7 +30,9 @@ _log = structlog.get_logger(__name__)
 
 
 class SyncService:
-    """Follows one source for as long as `run` runs. `counters` are for whoever shows figures."""
+    """Follows one source for as long as `run` runs. `counters` are for whoever shows figures;
+    `is_started` is set once the store is there: it leads, or stands by.
+    """
 
     def __init__(self, options: SyncOptions, ports: SyncPorts) -> None:
         self._options = options
@@ -41,6 +43,7 @@ class SyncService:
         self._told: SourceStatus | None = None
         self._failed = 0
         self.counters = Counters()
+        self.is_started = asyncio.Event()
 
     async def run(self) -> None:
         """Work until cancelled; then the lead is given back.
@@ -50,6 +53,7 @@ class SyncService:
         """
         async with self._ports.store() as store:
             self._store = store
+            self.is_started.set()
             if self._wake.is_set():  # called before there was a store
                 await self._pass_on(store)
             async with asyncio.TaskGroup() as tasks:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.command import SECONDS, Mesh
+from tests.support.service_manager import service_manager
 
 
 @pytest.fixture
@@ -21,14 +22,16 @@ def mesh(tmp_path: Path) -> Mesh:
 
 
 @contextmanager
-def serving(mesh: Mesh, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    mesh: Mesh, *arguments: str, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`mesh ca serve` on a free port, and its line; ended by SIGTERM."""
     with (
         (mesh.folder / "serve.log").open("w") as log,
         subprocess.Popen(
             [sys.executable, "-m", "mesh", "ca", "serve", "--listen", "127.0.0.1:0", *arguments],
             cwd=mesh.folder,
-            env=mesh.environment,
+            env=mesh.environment | environment,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -97,6 +100,14 @@ def test_the_ready_line_is_what_other_hosts_need(mesh: Mesh) -> None:
         assert [item["level"] for item in said.values()] == ["ok", "ok"]
         assert "answers and signs" in said["ca"]["message"]
     assert "is not there" in mesh("status").out
+
+
+def test_a_service_manager_is_told_the_same(mesh: Mesh) -> None:
+    with (
+        service_manager(mesh.folder) as manager,
+        serving(mesh, NOTIFY_SOCKET=manager.address) as (_, line),
+    ):
+        assert manager.hear() == f"READY=1\nSTATUS={line.strip()}"
 
 
 def test_a_port_that_is_taken_and_a_second_authority_are_told(mesh: Mesh, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.support.command import Mesh
 from tests.support.operations import service
 from tests.support.repositories import Origin
 from tests.support.servers import free_ports
+from tests.support.service_manager import service_manager
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 
@@ -53,12 +54,12 @@ class Syncing:
 
 
 @contextmanager
-def syncing(mesh: Mesh, *arguments: str) -> Iterator[Syncing]:
+def syncing(mesh: Mesh, *arguments: str, **environment: str) -> Iterator[Syncing]:
     child = subprocess.Popen(
         [sys.executable, "-m", "mesh", "sync", "--repo", "origin", "--path", "policies",
          "--output", "json", *arguments],
         cwd=mesh.folder,
-        env=mesh.environment,
+        env=mesh.environment | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -138,6 +139,15 @@ def test_a_commit_is_live_within_a_second_of_the_call(mesh: Mesh, origin: Origin
         assert source["leader"].endswith(f":{sync.child.pid}")
     (source,) = mesh("status", "--output", "json").json["sources"]
     assert source["leader"] is None
+
+
+def test_a_service_manager_is_told_when_it_works(mesh: Mesh, origin: Origin):
+    with service_manager(mesh.folder) as manager:
+        with syncing(mesh, NOTIFY_SOCKET=manager.address) as sync:
+            sync.until(state="synced", revision=1)
+            said = {manager.hear(), manager.hear()}
+        assert "READY=1" in said
+        assert any(each.startswith("STATUS=main: synced at revision 1 with ") for each in said)
 
 
 def test_a_rollback_holds_until_the_next_commit(mesh: Mesh, origin: Origin):

@@ -1,20 +1,19 @@
 """A sidecar's agent is replaced by another version of the package; no request notices."""
 
 import asyncio
+import functools
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.mesh_host import DEADLINE, Host, more
+from tests.support.mesh_host import Host, more
+from tests.support.service_manager import service_manager
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = """
@@ -51,33 +50,18 @@ def install(folder: Path, version: str) -> Path:
     return target
 
 
-@contextmanager
-def service_manager(folder: Path) -> Iterator[tuple[str, asyncio.Queue[str]]]:
-    """What systemd gives a `Type=notify` service: a socket; and what was said to it."""
-    path = folder / "notify"
-    said: asyncio.Queue[str] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(path))
-        listener.setblocking(False)
-        loop.add_reader(listener, lambda: said.put_nowait(listener.recv(4096).decode()))
-        try:
-            yield str(path), said
-        finally:
-            loop.remove_reader(listener)
-
-
 async def test_a_new_version_of_the_agent_takes_over_without_a_failed_request() -> None:
     async with Host() as host:
         await host.apply(DOCUMENTS)
         current = host.folder / "current"
         old, new = install(host.folder, "0.1.0"), install(host.folder, "0.2.0")
         current.symlink_to(old)
-        with service_manager(host.folder) as (address, said):
+        with service_manager(host.folder) as manager:
             environment = {"PYTHONPATH": str(current), "PYTHONSAFEPATH": "1"}
-            environment |= {"NOTIFY_SOCKET": address}
+            environment |= {"NOTIFY_SOCKET": manager.address}
             api = await host.spawn("api", host.apps("api")["api"], **environment)
-            assert (await said.get()).startswith("READY=1\nSTATUS=ready service=default/api")
+            hear = functools.partial(asyncio.to_thread, manager.hear)
+            assert (await hear()).startswith("READY=1\nSTATUS=ready service=default/api")
             web = await host.start("web")
             envoy = api.envoy
             async with host.load(web, "api") as counts:
@@ -85,9 +69,8 @@ async def test_a_new_version_of_the_agent_takes_over_without_a_failed_request() 
                 (host.folder / "next").symlink_to(new)
                 os.replace(host.folder / "next", current)  # noqa: PTH105 (over a symlink)
                 api.process.send_signal(signal.SIGHUP)
-                async with asyncio.timeout(DEADLINE):
-                    assert await said.get() == "RELOADING=1"
-                    assert (await said.get()).startswith("READY=1")
+                assert await hear() == "RELOADING=1"
+                assert (await hear()).startswith("READY=1")
                 await more(counts, 200)
             assert set(counts) == {"200"}
             assert api.envoy == envoy
