@@ -49,6 +49,7 @@ for _module in (
     "http.early_header_mutation.header_mutation.v3.header_mutation_pb2",
     "load_balancing_policies.client_side_weighted_round_robin.v3"
     ".client_side_weighted_round_robin_pb2",
+    "matching.common_inputs.ssl.v3.ssl_inputs_pb2",
     "retry.host.previous_hosts.v3.previous_hosts_pb2",
     "retry.priority.previous_priorities.v3.previous_priorities_config_pb2",
     "transport_sockets.tls.v3.tls_pb2",

@@ -44,6 +44,9 @@ HTTP_RBAC: Final = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RB
 NETWORK_RBAC: Final = "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC"
 ROUTE_RBAC: Final = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute"
 
+_URI_SAN: Final = "type.googleapis.com/envoy.extensions.matching.common_inputs.ssl.v3.UriSanInput"
+_ACTION: Final = "type.googleapis.com/envoy.config.rbac.v3.Action"
+
 # Names of refusals that no document wrote; a rule's own name has two slashes.
 DEFAULT_DENY: Final = "default-deny"
 NOT_A_MEMBER: Final = "not-a-member"
@@ -51,7 +54,6 @@ PATH_PARAMETERS: Final = "path-parameters"
 
 # An RFC 1123 label, as far as it matters here: no character that means something in a URI.
 _LABEL: Final = "[a-z0-9-]+"
-_NO_LABEL: Final = "[^a-z0-9-]"
 
 _ANYTHING: Final[dict[str, Any]] = {"any": True}
 
@@ -86,10 +88,32 @@ def outbound(view: View, target: Target) -> JSON | None:
     return {"@type": ROUTE_RBAC, "rbac": body}
 
 
+def members(trust_domain: str) -> JSON:
+    """The network filter that lets exactly one identity pass, and one that the mesh gives out.
+
+    Envoy matches a rule's caller with any of a certificate's URIs, so that another trust domain's
+    CA could slip in one of ours; it takes `/ns/a/svc/../svc/b` and `?query` for identities, too
+    (SPIFFE-ID sections 2.1 and 2.2). A certificate holds for its connection: so does this answer,
+    which costs a request nothing.
+    """
+    uri = f"spiffe://{re.escape(trust_domain)}/ns/{_LABEL}/svc/{_LABEL}"
+    member = {
+        # All URIs of the certificate, joined by commas.
+        "input": {"name": "uris", "typed_config": {"@type": _URI_SAN}},
+        "value_match": {"safe_regex": {"google_re2": {}, "regex": uri}},
+    }
+    allow = {"@type": _ACTION, "name": "member", "action": "ALLOW"}
+    on_match = {"action": {"name": "member", "typed_config": allow}}
+    rule = {"predicate": {"single_predicate": member}, "on_match": on_match}
+    return {
+        "@type": NETWORK_RBAC,
+        "stat_prefix": f"tcp.{NOT_A_MEMBER}.",
+        "matcher": {"matcher_list": {"matchers": [rule]}},
+    }
+
+
 def _http(view: View, inbound: Inbound) -> Generated:
     rules = list(_rules(inbound))
-    guards = {NOT_A_MEMBER: {"not_id": _member(view.trust_domain)}}
-    guards |= _paths_guard(rule for _, rule in rules)
     conditions = [
         (
             _name(policy, rule),
@@ -98,6 +122,7 @@ def _http(view: View, inbound: Inbound) -> Generated:
         )
         for policy, rule in rules
     ]
+    guards = _paths_guard(rule for _, rule in rules)
     body = _rbac(conditions, inbound.access_default, guards)
     return _extension(HTTP_ACCESS, {"@type": HTTP_RBAC, **body}, inbound)
 
@@ -109,8 +134,7 @@ def _tcp(view: View, inbound: Inbound) -> Generated:
         for policy, rule in _rules(inbound)
         if not (rule.operations and rule.action is Action.ALLOW)
     ]
-    guards = {NOT_A_MEMBER: _identity(_regex(_strange(view.trust_domain)))}
-    body = _rbac(conditions, inbound.access_default, guards)
+    body = _rbac(conditions, inbound.access_default, {})
     body.pop("track_per_rule_stats")  # HTTP only
     return _extension(
         TCP_ACCESS, {"@type": NETWORK_RBAC, "stat_prefix": "tcp.inbound.", **body}, inbound
@@ -180,41 +204,6 @@ def _caller(trust_domain: str, caller: Caller) -> dict[str, Any]:
 
 def _identity(matcher: dict[str, Any]) -> dict[str, Any]:
     return {"authenticated": {"principal_name": matcher}}
-
-
-def _member(trust_domain: str) -> dict[str, Any]:
-    """Exactly one identity, and one that the mesh gives out. Envoy matches a rule's caller with any
-    of a certificate's URIs, so that another trust domain's CA could slip in one of ours; it takes
-    `/ns/a/svc/../svc/b` and `?query` for identities, too (SPIFFE-ID sections 2.1 and 2.2).
-
-    Envoy writes this header from the handshake, with all URIs of the certificate.
-    """
-    uri = f"spiffe://{re.escape(trust_domain)}/ns/{_LABEL}/svc/{_LABEL}"
-    return _header("x-forwarded-client-cert", _regex(f"By=[^;]*;Hash=[^;]*;URI={uri}"))
-
-
-def _strange(trust_domain: str) -> str:
-    """A pattern of every SPIFFE ID that is no member's: for bytes there is no header to look at,
-    and RE2 has no negative look-ahead. The text leaves `<domain>/ns/<label>/svc/<label>` at some
-    character, or ends too early. Two members' IDs in one certificate pass: the CA signs no such.
-    """
-    start, middle = f"{trust_domain}/ns/", "/svc/"
-    before = f"{re.escape(start)}{_LABEL}"
-    ways = [
-        *_leaving("", start),
-        f"{re.escape(start)}(?:{_NO_LABEL}.*)?",
-        f"{before}(?:[^a-z0-9/-].*)?",
-        *_leaving(f"{before}/", middle[1:]),
-        f"{before}{middle}(?:{_NO_LABEL}.*)?",
-        f"{before}{middle}{_LABEL}{_NO_LABEL}.*",
-    ]
-    return f"(?s)spiffe://(?:{'|'.join(ways)})"
-
-
-def _leaving(before: str, literal: str) -> Iterator[str]:
-    """Patterns of what follows `before` with a beginning of `literal`, but not with all of it."""
-    for index, letter in enumerate(literal):
-        yield f"{before}{re.escape(literal[:index])}(?:[^{re.escape(letter)}].*)?"
 
 
 def _operations(rule: AccessRule) -> dict[str, Any]:

@@ -89,13 +89,14 @@ def _inbound(view: View, inbound: Inbound) -> Generated:
     lifetime = spread(view.max_connection_duration, view.placement.id)
     http = inbound.protocol.is_http
     access = authorization.HTTP_ACCESS if http else authorization.TCP_ACCESS
+    decided = _inbound_http(view, lifetime) if http else _inbound_tcp(lifetime)
     leads_to = (ResourceType.ROUTE, INBOUND_ROUTES) if http else (ResourceType.CLUSTER, APP_CLUSTER)
     return _listener(
         name="inbound",
         address=inbound.listen,
         direction="INBOUND",
         chain={
-            "filters": _inbound_http(view, lifetime) if http else _inbound_tcp(lifetime),
+            "filters": [_members(view), *decided],
             "transport_socket": _mutual_tls(inbound.protocol),
             "transport_socket_connect_timeout": text(_HANDSHAKE),
         },
@@ -107,6 +108,12 @@ def _inbound(view: View, inbound: Inbound) -> Generated:
         ),
         sources=inbound.sources,
     )
+
+
+def _members(view: View) -> JSON:
+    """What no access rule can let in, decided once for a connection."""
+    name = authorization.NOT_A_MEMBER
+    return {"name": name, "typed_config": authorization.members(view.trust_domain)}
 
 
 def _inbound_http(view: View, lifetime: timedelta) -> list[JSON]:

@@ -184,8 +184,10 @@ def _places(name: str, service: str) -> Iterator[tuple[_Metric, _Labels]]:
         yield from _backend(backend, what, service)
     elif kind == "http":
         yield from _listener(name, service)
-    elif kind == "tcp" and rest.endswith(".rbac.denied"):
+    elif kind == "tcp" and rest == "inbound.rbac.denied":
         yield _DENIED, _incoming(service)
+    elif kind == "tcp" and rest == "not-a-member.rbac.denied":
+        yield _DENIED, (*_incoming(service), ("rule", "not-a-member"))
     elif kind == "server" and rest in _OF_PROCESS:
         yield _OF_PROCESS[rest], ()
 

@@ -3,26 +3,45 @@
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mesh.adapters.clock import SystemClock
-from mesh.model.policy import Default
+from mesh.model.policy import Default, Protocol
 from tests.support import certificates, compiled, echo, envoy, http2, sidecars
 from tests.support.policies import mesh, policies, service
 
 AUTHORITY = sidecars.Authority(certificates.Peers.made(now=SystemClock().now()))
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """The inbound port of a service that anybody of the mesh may call."""
-    items = policies(mesh(Default.ALLOW), service("api"))
+@contextmanager
+def open_to_members(protocol: Protocol) -> Iterator[envoy.RunningEnvoy]:
+    """The sidecar of a service that anybody of the mesh may call."""
+    items = policies(mesh(Default.ALLOW), service("api", protocol))
     with echo.running(["api"]) as ports:
         view = sidecars.view(items, sidecars.placement("api", app=ports["api"]), AUTHORITY)
         with envoy.running(compiled.static(view)) as callee:
-            yield callee.ports["inbound"]
+            yield callee
+
+
+@pytest.fixture(scope="module")
+def callee() -> Iterator[envoy.RunningEnvoy]:
+    with open_to_members(Protocol.HTTP) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def port(callee: envoy.RunningEnvoy) -> int:
+    return callee.ports["inbound"]
+
+
+@pytest.fixture(scope="module")
+def bytes_port() -> Iterator[int]:
+    """The inbound port of the same application, as a TCP service."""
+    with open_to_members(Protocol.TCP) as found:
+        yield found.ports["inbound"]
 
 
 def test_a_member_of_the_mesh_is_answered(port: int, tmp_path: Path) -> None:
@@ -40,8 +59,35 @@ def test_no_wrong_certificate_is_answered(kind: str, port: int, tmp_path: Path) 
     assert not http2.is_answered(port, http2.context(leaf, tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["good", *sorted(certificates.BAD_LEAVES.keys() - OTHER_MEMBERS)])
+def test_nor_do_its_bytes_reach_a_tcp_service(kind: str, bytes_port: int, tmp_path: Path) -> None:
+    make = certificates.BAD_LEAVES.get(kind, certificates.good_leaf)
+    answer = first_line(bytes_port, http2.context(make(AUTHORITY.peers), tmp_path))
+    assert answer == (b"HTTP/1.1 200 OK" if kind == "good" else b"")
+
+
+def test_two_identities_are_refused_by_name(callee: envoy.RunningEnvoy, tmp_path: Path) -> None:
+    before = callee.stats("tcp.not-a-member.rbac.").get("denied", 0)
+    leaf = certificates.BAD_LEAVES["two-own-ids"](AUTHORITY.peers)
+    assert not http2.is_answered(callee.ports["inbound"], http2.context(leaf, tmp_path))
+    assert callee.stats("tcp.not-a-member.rbac.")["denied"] == before + 1
+
+
 def test_without_a_certificate_nobody_is_answered(port: int, tmp_path: Path) -> None:
     assert not http2.is_answered(port, http2.context(None, tmp_path))
+
+
+def first_line(port: int, context: ssl.SSLContext) -> bytes:
+    """Of the answer to a plain request over TLS; empty where there is none."""
+    try:
+        with (
+            socket.create_connection((sidecars.HOST, port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="api") as secure,
+        ):
+            secure.sendall(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
+            return secure.recv(1024).partition(b"\r\n")[0]
+    except (ssl.SSLError, ConnectionError):
+        return b""
 
 
 def test_tls_1_2_is_refused(port: int, tmp_path: Path) -> None:
@@ -57,16 +103,7 @@ def test_http_1_is_not_spoken_between_sidecars(
     context = http2.context(certificates.good_leaf(AUTHORITY.peers), tmp_path)
     if protocols:
         context.set_alpn_protocols(protocols)
-    with (
-        socket.create_connection((sidecars.HOST, port), timeout=10) as plain,
-        context.wrap_socket(plain, server_hostname="api") as secure,
-    ):
-        secure.sendall(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
-        try:
-            answer = secure.recv(1024)
-        except ConnectionError:
-            answer = b""
-    assert not answer.startswith(b"HTTP/1.1")
+    assert not first_line(port, context).startswith(b"HTTP/1.1")
 
 
 def test_a_plain_request_is_not_answered(port: int) -> None:

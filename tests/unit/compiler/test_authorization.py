@@ -66,7 +66,7 @@ def test_where_the_mesh_allows_only_deny_rules_refuse() -> None:
         mesh(Default.ALLOW),
         access("api", "api", rule(Action.ALLOW, "web"), rule(Action.DENY, "ops/*", called="no")),
     )
-    assert rules(*items).keys() == {"not-a-member", "default/api/no"}
+    assert rules(*items).keys() == {"default/api/no"}
 
 
 def test_audit_rules_record_beside_and_refuse_nothing() -> None:
@@ -76,7 +76,7 @@ def test_audit_rules_record_beside_and_refuse_nothing() -> None:
     config = only.json["typed_config"]
     assert _conditions(config["shadow_rules"]) == {"default/api/watch": WEB}
     assert config["shadow_rules"]["action"] == "ALLOW"
-    assert config["rules"]["policies"].keys() == {"not-a-member", "default-deny"}
+    assert config["rules"]["policies"].keys() == {"default-deny"}
 
 
 def operation(**fields: Any) -> dict[str, Any]:
@@ -179,28 +179,23 @@ STRANGE = [
     "spiffe://other/ns/default/svc/web",
     "spiffe://mesh.local/ns/default/svc/web\n",
     "spiffe://",
+    "https://mesh.local/",
+    "",
 ]
 MEMBERS = ["spiffe://mesh.local/ns/default/svc/web", "spiffe://mesh.local/ns/o-1/svc/2"]
 
 
-def test_who_is_no_member_is_refused_as_bytes() -> None:
-    guard = tcp()["not-a-member"]["authenticated"]["principal_name"]["safe_regex"]["regex"]
-    assert [each for each in STRANGE if not re.fullmatch(guard, each)] == []
-    # Envoy falls back to DNS names and the subject where no URI matches.
-    for harmless in (*MEMBERS, "", "CN=web", "https://mesh.local/"):
-        assert not re.fullmatch(guard, harmless), harmless
-
-
-def test_who_is_no_member_is_refused_by_request() -> None:
-    header = rules()["not-a-member"]["not_id"]["header"]
-    assert header["name"] == "x-forwarded-client-cert"
-    pattern = header["string_match"]["safe_regex"]["regex"]
-    said = "By=spiffe://mesh.local/ns/default/svc/api;Hash=0a1b;URI="
-    assert all(re.fullmatch(pattern, said + each) for each in MEMBERS)
-    assert [each for each in STRANGE if re.fullmatch(pattern, said + each)] == []
-    for two in ((MEMBERS[0], MEMBERS[1]), (STRANGE[0], MEMBERS[0])):
-        for joint in (";URI=", ","):
-            assert not re.fullmatch(pattern, said + joint.join(two))
+def test_one_identity_of_the_mesh_is_a_member_and_nothing_else_is() -> None:
+    guard = authorization.members("mesh.local")
+    (only,) = guard["matcher"]["matcher_list"]["matchers"]
+    assert only["on_match"]["action"]["typed_config"]["action"] == "ALLOW"
+    condition = only["predicate"]["single_predicate"]
+    assert condition["input"]["typed_config"]["@type"].endswith("UriSanInput")
+    pattern = condition["value_match"]["safe_regex"]["regex"]
+    assert all(re.fullmatch(pattern, each) for each in MEMBERS)
+    assert [each for each in STRANGE if re.fullmatch(pattern, each)] == []
+    for two in (MEMBERS, (STRANGE[0], MEMBERS[0]), (MEMBERS[0], STRANGE[0])):
+        assert not re.fullmatch(pattern, ",".join(two))
 
 
 # --- ExternalServices -----------------------------------------------------------------------

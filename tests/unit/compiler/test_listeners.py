@@ -36,8 +36,7 @@ def found(view: View) -> dict[str, Any]:
 
 def managers(view: View) -> Iterator[dict[str, Any]]:
     for name in ("outbound", "inbound"):
-        (only,) = found(view)[name]["filter_chains"][0]["filters"]
-        yield only["typed_config"]
+        yield found(view)[name]["filter_chains"][0]["filters"][-1]["typed_config"]
 
 
 def test_every_listener_is_one_envoys_alone_and_bounded() -> None:
@@ -75,7 +74,9 @@ def test_inbound_is_mutual_tls_1_3_and_http_2() -> None:
     context = tls["common_tls_context"]
     assert context["alpn_protocols"] == ["h2"]
     assert context["tls_params"]["tls_minimum_protocol_version"] == "TLSv1_3"
-    assert chain["filters"][0]["typed_config"]["codec_type"] == "HTTP2"
+    guard, manager = chain["filters"]
+    assert guard["name"] == "not-a-member"
+    assert manager["typed_config"]["codec_type"] == "HTTP2"
 
 
 def test_without_identity_there_is_no_inbound_listener() -> None:
@@ -113,7 +114,8 @@ def test_open_connections_end_within_a_tenth_of_what_the_mesh_says() -> None:
 def test_a_tcp_service_gets_bytes_after_its_access_rules() -> None:
     whole = view(service("api", Protocol.TCP, 5432))
     (inbound,) = [each for each in listeners(whole) if each.name == "inbound"]
-    access_filter, proxy = inbound.json["filter_chains"][0]["filters"]
+    guard, access_filter, proxy = inbound.json["filter_chains"][0]["filters"]
+    assert guard["name"] == "not-a-member"
     assert access_filter["config_discovery"]["type_urls"] == [
         "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC"
     ]

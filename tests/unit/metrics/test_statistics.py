@@ -58,9 +58,11 @@ def test_refusals_have_the_name_of_their_rule() -> None:
         "http.inbound.rbac.policy.shop/api/no-secret.allowed": 9,
         "http.outbound.rbac.policy.default-deny.denied": 1,
         "tcp.inbound.rbac.denied": 5,
+        "tcp.not-a-member.rbac.denied": 2,
     }
     assert _series(numbers, "mesh_access_denied_total") == [
         ({"direction": "inbound", "destination": "default/web"}, 5),
+        ({"direction": "inbound", "destination": "default/web", "rule": "not-a-member"}, 2),
         ({"direction": "inbound", "destination": "default/web", "rule": "shop/api/no-secret"}, 3),
         ({"direction": "outbound", "source": "default/web", "rule": "default-deny"}, 1),
     ]
