@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mesh.ca.issuance import p256
 from mesh.ca.linter import Candidate, Role, lint
+from mesh.ca.rules import RULES
 from mesh.errors import CertificateRefused
 from mesh.model.identity import SVID, Identity, TrustBundle
 
@@ -126,6 +127,6 @@ def _require(candidate: Candidate) -> None:
         candidate.certificate.verify_directly_issued_by(candidate.issuer)
     except (InvalidSignature, ValueError, TypeError) as error:
         raise CertificateRefused(f"{candidate.role} is not signed by its issuer") from error
-    findings = lint(candidate)
+    findings = lint(candidate, RULES)
     if findings:
         raise CertificateRefused(f"{candidate.role}: {findings[0]}")

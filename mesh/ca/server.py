@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from mesh.ca import issuance, linter, parts
+from mesh.ca import issuance, parts, rules
 from mesh.ca.issuance import Authority, Draft
 from mesh.ca.linter import Candidate, Role, Rule
 from mesh.errors import CertificateRefused
@@ -129,9 +129,9 @@ def _extended_key_usage(candidate: Candidate) -> str | None:
     return "extended key usage of a server is not exactly serverAuth"
 
 
-_SERVER_ROLE = frozenset({Role.SERVER})
+_SERVER_ROLE = (Role.SERVER,)
 RULES: tuple[Rule, ...] = (
-    *linter.RULES,
+    *rules.RULES,
     Rule("server-names", "RFC 9525 section 6, mesh profile", _SERVER_ROLE, _names),
     Rule("server-usage", "RFC 5280 section 4.2.1.12", _SERVER_ROLE, _extended_key_usage),
 )

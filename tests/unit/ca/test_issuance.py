@@ -116,6 +116,7 @@ def test_what_is_signed_is_what_was_linted():
     signed = sign(check(draft), PEERS.mesh.intermediate.private_key)
     assert signed.tbs_certificate_bytes == draft.candidate.certificate.tbs_certificate_bytes
     assert signed.signature != draft.candidate.certificate.signature
+    signed.verify_directly_issued_by(PEERS.mesh.intermediate.certificate)
 
 
 def test_a_draft_that_breaks_a_rule_is_never_signed():
