@@ -7,6 +7,7 @@ and its audit log. Many sidecars may stand behind one address, so honest work ha
 import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 
 _MOST_ADDRESSES = 10_000
 # Who has one address of an IPv6 network has them all (RFC 6177).
@@ -62,6 +63,7 @@ class Limiter:
         return min(self._rate.burst, left + (now - since) * self._rate.per_second)
 
 
+@lru_cache(maxsize=_MOST_ADDRESSES)
 def network(peer: str) -> str:
     """What counts as one peer: an IPv4 address, or an IPv6 /64."""
     try:

@@ -9,7 +9,8 @@ from mesh.cli import console, tokens
 from mesh.cli.options import Output, OutputOption, duration
 
 if TYPE_CHECKING:
-    from mesh.adapters.issuer import AuthorityStatus, LocalIssuer
+    from mesh.adapters.issuer import LocalIssuer
+    from mesh.ca.status import AuthorityStatus
 
 T = TypeVar("T")
 

@@ -11,12 +11,13 @@ import pytest
 import structlog
 
 from mesh.adapters.clock import SystemClock
-from mesh.adapters.issuer import CertificateUse, LocalIssuer
+from mesh.adapters.issuer import LocalIssuer
 from mesh.ca.chain import read_certificates, read_svid
 from mesh.ca.issuance import INTERMEDIATE_LIFETIME, ROOT_LIFETIME
 from mesh.ca.linter import Role
 from mesh.ca.request import new_key_and_csr
 from mesh.ca.rotation import SETTLE
+from mesh.ca.status import CertificateUse
 from mesh.errors import CertificateRefused, InputError, NotFound, OutsideError, Unavailable
 from mesh.model.identity import Identity, ServiceName
 from tests.support.manual_clock import ManualClock
@@ -342,7 +343,7 @@ async def test_keys_are_in_no_log_and_no_repr(issuer, folder, clock):
         await issuer.rotate(root=True)
         clock.advance(SETTLE)
         svid = await svid_of(issuer, clock)
-    shown = f"{logs!r} {svid!r} {issuer!r} {await issuer.status()!r} {issuer._cached!r}"
+    shown = f"{logs!r} {svid!r} {issuer!r} {await issuer.status()!r} {issuer._files._cached!r}"
     document = json.loads((folder / "ca.json").read_text())
     keys = [document[name]["private_key"] for name in ("root", "intermediate")]
     keys.append(svid.private_key_pem.decode())
