@@ -7,8 +7,9 @@ comes to that. What is refused here is a mistake of this package, never of a use
 
 import hashlib
 import importlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -24,6 +25,7 @@ from google.protobuf.message import Message
 
 from mesh.compiler import authorization, clusters, listeners, references, routes, secrets
 from mesh.compiler.generated import JSON, PEERS_SECRET, SVID_SECRET, Generated
+from mesh.compiler.memory import Memory
 from mesh.compiler.view import View
 from mesh.errors import MeshError
 from mesh.model.snapshot import Resource, ResourceType, Snapshot
@@ -65,8 +67,9 @@ class Assembler:
     """
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[str, ...], tuple[bytes, Message]] = {}
-        self._used: dict[tuple[str, ...], tuple[bytes, Message]] = {}
+        self._memory = Memory()
+        self._view: View | None = None
+        self._made = Snapshot()
 
     def compile(self, view: View) -> Snapshot:
         """The whole configuration of the view's Envoy.
@@ -74,9 +77,13 @@ class Assembler:
         Raises:
             MeshError: the generators disagree with Envoy's API or with one another.
         """
-        generated = generate(view)
-        references.check(generated, awaited=_awaited(view))
-        return self.assembled(generated, view.revision)
+        if self._view is None or view != replace(self._view, revision=view.revision):
+            self._memory.turn()
+            generated = generate(view)
+            references.check(generated, awaited=_awaited(view), memory=self._memory)
+            self._made = self.assembled(generated, view.revision)
+            self._view = view
+        return Snapshot(view.revision, self._made.resources)
 
     def assembled(self, generated: Iterable[Generated], revision: int) -> Snapshot:
         """The snapshot of what is generated.
@@ -84,57 +91,36 @@ class Assembler:
         Raises:
             MeshError: the JSON is not what Envoy's API says.
         """
-        self._used = {}
         resources: dict[ResourceType, dict[str, Resource]] = {kind: {} for kind in ResourceType}
         for each in generated:
             resources[each.type][each.name] = self._resource(each)
-        self._parts = self._used
         frozen = {kind: MappingProxyType(named) for kind, named in resources.items()}
         return Snapshot(revision, MappingProxyType(frozen))
 
     def _resource(self, generated: Generated) -> Resource:
-        body = self._message(generated).SerializeToString(deterministic=True)
+        key = (generated.type, generated.name)
+        try:
+            # Asked for each time, so that they are remembered while the whole stays the same.
+            hosts = tuple(self._hosts(generated))
+            body, version = self._memory.of(key, generated.json, partial(_bytes, generated, hosts))
+        except ParseError as error:
+            kind = generated.type.name.lower()
+            raise MeshError(f'generated {kind} "{generated.name}" is malformed: {error}') from error
         return Resource(
             type=generated.type,
             name=generated.name,
-            version=hashlib.sha256(body).hexdigest(),
+            version=version,
             body=body,
             names=tuple(sorted(set(generated.names))),
             sources=tuple(sorted(set(generated.sources))),
         )
 
-    def _message(self, generated: Generated) -> Message:
-        try:
-            if generated.type is ResourceType.ROUTE:
-                return self._routes(generated)
-            key = (generated.type, generated.name)
-            return self._parsed(key, generated.json, MESSAGES[generated.type])
-        except ParseError as error:
-            kind = generated.type.name.lower()
-            raise MeshError(f'generated {kind} "{generated.name}" is malformed: {error}') from error
-
-    def _routes(self, generated: Generated) -> Message:
-        """A route configuration, host by host: it is the one resource that grows with the scope."""
-        fields = dict(generated.json)
-        hosts = fields.pop("virtual_hosts", ())
-        configuration = RouteConfiguration()
-        ParseDict(fields, configuration)
-        for host in hosts:
-            key = (generated.type, generated.name, host["name"])
-            configuration.virtual_hosts.append(self._parsed(key, host, VirtualHost))
-        message: Message = configuration
-        return message
-
-    def _parsed(self, key: tuple[str, ...], content: JSON, kind: type[Message]) -> Message:
-        """The message, from memory where the same content had the same key last time."""
-        digest = hashlib.sha256(_text(content)).digest()
-        known = self._parts.get(key)
-        if known is None or known[0] != digest:
-            message = kind()
-            ParseDict(content, message)
-            known = (digest, message)
-        self._used[key] = known
-        return known[1]
+    def _hosts(self, generated: Generated) -> Iterator[Message]:
+        """A route configuration host by host: it is the one resource that grows with the scope."""
+        if generated.type is ResourceType.ROUTE:
+            for host in generated.json.get("virtual_hosts", ()):
+                key = (generated.type, generated.name, host["name"])
+                yield self._memory.of(key, host, partial(_parsed, host, VirtualHost))
 
 
 def compile_view(view: View) -> Snapshot:
@@ -164,5 +150,19 @@ def _awaited(view: View) -> frozenset[tuple[ResourceType, str]]:
     return frozenset({(ResourceType.SECRET, SVID_SECRET), (ResourceType.SECRET, PEERS_SECRET)})
 
 
-def _text(content: JSON) -> bytes:
-    return json.dumps(content, separators=(",", ":")).encode()
+def _bytes(generated: Generated, hosts: Iterable[Message]) -> tuple[bytes, str]:
+    """The deterministic serialization, and its digest."""
+    content = generated.json
+    if generated.type is ResourceType.ROUTE:
+        content = {name: value for name, value in content.items() if name != "virtual_hosts"}
+    message = _parsed(content, MESSAGES[generated.type])
+    if isinstance(message, RouteConfiguration):
+        message.virtual_hosts.extend(hosts)
+    body: bytes = message.SerializeToString(deterministic=True)
+    return body, hashlib.sha256(body).hexdigest()
+
+
+def _parsed(content: JSON, kind: type[Message]) -> Message:
+    message = kind()
+    ParseDict(content, message)
+    return message

@@ -4,9 +4,12 @@ Read off the JSON itself, so that a generator that forgets to say what it names 
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from mesh.compiler.generated import JSON, Generated
+from mesh.compiler.memory import Memory
 from mesh.errors import MeshError
 from mesh.model.snapshot import ResourceType
 
@@ -16,26 +19,56 @@ ABSENT_CLUSTER: Final = "no-backend"
 """The cluster of a backend that vanished. It exists nowhere: Envoy answers its share with 500."""
 
 
-def check(generated: Iterable[Generated], awaited: frozenset[Reference] = frozenset()) -> None:
+@dataclass(frozen=True, slots=True)
+class Mentions:
+    """What the JSON of one resource says of others: what it needs; for a listener, the HTTP
+    filters before each route configuration; for a route configuration, those that it configures.
+    """
+
+    needed: frozenset[Reference]
+    filters: tuple[tuple[str, frozenset[str]], ...] = ()
+    configured: frozenset[str] = frozenset()
+
+
+def check(
+    generated: Iterable[Generated],
+    awaited: frozenset[Reference] = frozenset(),
+    memory: Memory | None = None,
+) -> None:
     """Refuse a set in which something is named that is neither there nor `awaited`.
+
+    `memory` saves reading what was read before.
 
     Raises:
         MeshError: a reference dangles, is not declared in `names`, or a route configures a filter
             that its listener does not have (Envoy accepts that and ignores it).
     """
-    resources = list(generated)
-    there = {(each.type, each.name) for each in resources}
-    filters = _filters(resources)
-    for each in resources:
-        needed = set(_needed(each))
-        if missing := (needed | set(each.names)) - there - awaited:
+    memory = memory or Memory()
+    resources = [
+        (each, memory.of((Mentions, each.type, each.name), each.json, partial(_mentions, each)))
+        for each in generated
+    ]
+    there = {(each.type, each.name) for each, _ in resources} | awaited
+    filters = _filters(found for _, found in resources)
+    for each, found in resources:
+        declared = set(each.names)
+        if missing := (found.needed | declared) - there:
             raise MeshError(f"{_title(each)} names {_titles(missing)}, which does not exist")
-        if undeclared := needed - set(each.names):
+        if undeclared := found.needed - declared:
             raise MeshError(f"{_title(each)} does not declare {_titles(undeclared)}")
-        if each.type is ResourceType.ROUTE and each.name in filters:
-            unknown = set(_configured(each.json)) - filters[each.name]
-            if unknown:
-                raise MeshError(f"{_title(each)} configures {sorted(unknown)}, no filters there")
+        if each.name in filters and (unknown := found.configured - filters[each.name]):
+            raise MeshError(f"{_title(each)} configures {sorted(unknown)}, no filters there")
+
+
+def _mentions(generated: Generated) -> Mentions:
+    needed = frozenset(_needed(generated))
+    match generated.type:
+        case ResourceType.LISTENER:
+            return Mentions(needed, filters=tuple(_in_front(generated.json)))
+        case ResourceType.ROUTE:
+            return Mentions(needed, configured=frozenset(_configured(generated.json)))
+        case _:
+            return Mentions(needed)
 
 
 def _needed(generated: Generated) -> Iterator[Reference]:
@@ -64,18 +97,19 @@ def _names(part: dict[str, Any]) -> Iterator[Reference]:
             yield ResourceType.CLUSTER, share["name"]
 
 
-def _filters(resources: Iterable[Generated]) -> dict[str, set[str]]:
-    """The names of the HTTP filters in front of each route configuration."""
-    found: dict[str, set[str]] = {}
-    for each in resources:
-        if each.type is ResourceType.LISTENER:
-            for part in _objects(each.json):
-                if "http_filters" in part and "rds" in part:
-                    names = {item["name"] for item in part["http_filters"]}
-                    found.setdefault(part["rds"]["route_config_name"], names).intersection_update(
-                        names
-                    )
+def _filters(mentions: Iterable[Mentions]) -> dict[str, frozenset[str]]:
+    """The names of the HTTP filters that are before a route configuration wherever it is used."""
+    found: dict[str, frozenset[str]] = {}
+    for routes, names in (each for one in mentions for each in one.filters):
+        found[routes] = found.get(routes, names) & names
     return found
+
+
+def _in_front(json: JSON) -> Iterator[tuple[str, frozenset[str]]]:
+    for part in _objects(json):
+        if "http_filters" in part and "rds" in part:
+            names = frozenset(item["name"] for item in part["http_filters"])
+            yield part["rds"]["route_config_name"], names
 
 
 def _configured(json: JSON) -> Iterator[str]:

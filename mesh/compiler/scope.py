@@ -6,7 +6,7 @@ the mesh allows by default, every one. The callee decides each request by itself
 the scope is what a caller can name, not what it may do.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mesh.compiler.destinations import Traffic, destination, positions, traffic
@@ -47,85 +47,76 @@ class Wanted:
     names: bool = False
 
 
-def interest(
-    policies: Policies, service: ServiceName, names: frozenset[ServiceName] = frozenset()
-) -> Wanted:
-    """Whose instances the sidecars of `service` watch: those that destinations select from.
+class Reach:
+    """What the sidecars of one service can name, and all that it is sent to from there.
 
-    `names` are the registered names as far as they are known (`Catalog.names`): where the mesh
-    allows by default, those without a document are in scope too.
+    `policies` may be the whole mesh or what `planning.scope` chose for the service. `names` are
+    the registered names as far as they are known (`Catalog.names`): where the mesh allows by
+    default, those without a document are in scope too.
     """
-    known = directory(policies)
-    reach = _Reach(known, service, names)
-    selected = frozenset(
-        item.service.selector.service
-        for item in reach.destinations().values()
-        if isinstance(item.service, Service)
-    )
-    return Wanted(services=selected, names=known.mesh.access_default is Default.ALLOW)
-
-
-def tcp_upstreams(policies: Policies, service: ServiceName) -> tuple[ServiceName, ...]:
-    """The TCP services in scope, sorted: each needs a loopback address in the Placement."""
-    known = directory(policies)
-    reach = _Reach(known, service, frozenset())
-    return tuple(sorted(item.service.name for item in reach.tcp))
-
-
-def build_view(
-    *,
-    revision: int,
-    policies: Policies,
-    catalog: Catalog,
-    placement: Placement,
-    svid: SVID | None,
-    bundle: TrustBundle | None,
-) -> View:
-    """What the sidecar at `placement` needs, with every question of precedence answered.
-
-    `policies` may be the whole mesh or what `planning.scope` chose for the service.
-    """
-    known = directory(policies)
-    reach = _Reach(known, placement.service, catalog.names)
-    trust_domain = bundle.trust_domain if bundle else known.mesh.trust_domain
-    destinations = {
-        target: destination(item, reach.settings(target), catalog, trust_domain)
-        for target, item in reach.destinations().items()
-    }
-    return View(
-        revision=revision,
-        trust_domain=trust_domain,
-        placement=placement,
-        max_connection_duration=known.mesh.max_connection_duration,
-        access_default=known.mesh.access_default,
-        destinations=destinations,
-        services=tuple(map(reach.virtual_service, reach.http)),
-        upstreams=_upstreams(reach, placement, destinations),
-        inbound=_inbound(known, placement),
-        outbound_access=_outbound_access(known, destinations),
-        svid=svid,
-        bundle=bundle,
-    )
-
-
-class _Reach:
-    """What one caller can name, and all that it is sent to from there."""
 
     def __init__(
-        self, known: Directory, caller: ServiceName, names: frozenset[ServiceName]
+        self, policies: Policies, caller: ServiceName, names: frozenset[ServiceName] = frozenset()
     ) -> None:
-        self._known = known
+        self._known = known = directory(policies)
         self._caller = caller
         self._settings: dict[Target, Traffic] = {}
         named = _named(known, caller, names)
-        self.http = [item for item in named if item.service.protocol.is_http]
-        self.tcp = [item for item in named if not item.service.protocol.is_http]
-        self._routes = {item.target: attached(known, item, caller) for item in self.http}
+        self._http = [item for item in named if item.service.protocol.is_http]
+        self._tcp = [item for item in named if not item.service.protocol.is_http]
+        self._routes = {item.target: attached(known, item, caller) for item in self._http}
+        self._destinations = self._reached()
 
-    def destinations(self) -> dict[Target, Known]:
+    @property
+    def interest(self) -> Wanted:
+        """Whose instances the sidecars watch: those that destinations select from."""
+        selected = frozenset(
+            item.service.selector.service
+            for item in self._destinations.values()
+            if isinstance(item.service, Service)
+        )
+        return Wanted(services=selected, names=self._known.mesh.access_default is Default.ALLOW)
+
+    @property
+    def tcp_upstreams(self) -> tuple[ServiceName, ...]:
+        """The TCP services in scope, sorted: each needs a loopback address in the Placement."""
+        return tuple(sorted(item.service.name for item in self._tcp))
+
+    def view(
+        self,
+        *,
+        revision: int,
+        catalog: Catalog,
+        placement: Placement,
+        svid: SVID | None,
+        bundle: TrustBundle | None,
+    ) -> View:
+        """What the sidecar at `placement` needs, with every question of precedence answered."""
+        known = self._known
+        trust_domain = bundle.trust_domain if bundle else known.mesh.trust_domain
+        destinations = {
+            target: destination(item, self._traffic(target), catalog, trust_domain)
+            for target, item in self._destinations.items()
+        }
+        return View(
+            revision=revision,
+            trust_domain=trust_domain,
+            placement=placement,
+            max_connection_duration=known.mesh.max_connection_duration,
+            access_default=known.mesh.access_default,
+            destinations=destinations,
+            services=tuple(map(self._virtual_service, self._http)),
+            upstreams=_upstreams(self._tcp, placement, destinations),
+            inbound=_inbound(known, placement),
+            outbound_access=_outbound_access(known, destinations),
+            svid=svid,
+            bundle=bundle,
+        )
+
+    def _reached(self) -> dict[Target, Known]:
         """What any request can end at: the backends of routes, and the TCP services."""
-        found = {item.target: item for item in self.tcp}
-        for item in self.http:
+        found = {item.target: item for item in self._tcp}
+        for item in self._http:
             if routes := self._routes[item.target]:
                 found.update(
                     (each, self._known.known[each]) for each in backends(routes, self._known)
@@ -134,15 +125,15 @@ class _Reach:
                 found[item.target] = item
         return dict(sorted(found.items()))
 
-    def settings(self, target: Target) -> Traffic:
+    def _traffic(self, target: Target) -> Traffic:
         """How the caller treats a destination."""
         if target not in self._settings:
             self._settings[target] = traffic(self._known, target, self._caller)
         return self._settings[target]
 
-    def virtual_service(self, item: Known) -> VirtualService:
+    def _virtual_service(self, item: Known) -> VirtualService:
         """What answers to the hosts of an HTTP service."""
-        settings = self.settings(item.target)
+        settings = self._traffic(item.target)
         routes = self._routes[item.target]
         made = (
             ordered(routes, settings, self._known) if routes else (implicit_route(item, settings),)
@@ -156,6 +147,22 @@ class _Reach:
             routes=made,
             sources=tuple(sorted(places)),
         )
+
+
+def build_view(
+    *,
+    revision: int,
+    policies: Policies,
+    catalog: Catalog,
+    placement: Placement,
+    svid: SVID | None,
+    bundle: TrustBundle | None,
+) -> View:
+    """The view of one `Reach`, from first to last."""
+    reach = Reach(policies, placement.service, catalog.names)
+    return reach.view(
+        revision=revision, catalog=catalog, placement=placement, svid=svid, bundle=bundle
+    )
 
 
 def _named(known: Directory, caller: ServiceName, names: frozenset[ServiceName]) -> list[Known]:
@@ -228,7 +235,7 @@ def _hosts(name: ServiceName, namespace: str) -> tuple[str, ...]:
 
 
 def _upstreams(
-    reach: _Reach, placement: Placement, destinations: Mapping[Target, Destination]
+    tcp: Iterable[Known], placement: Placement, destinations: Mapping[Target, Destination]
 ) -> tuple[TCPUpstream, ...]:
     """The TCP services that have an address by now."""
     return tuple(
@@ -237,7 +244,7 @@ def _upstreams(
             destination=item.target,
             sources=destinations[item.target].sources,
         )
-        for item in reach.tcp
+        for item in tcp
         if item.service.name in placement.upstreams
     )
 

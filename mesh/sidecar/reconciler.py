@@ -12,14 +12,15 @@ from typing import TypeVar
 
 import structlog
 
-from mesh.compiler import scope
 from mesh.compiler.assemble import Assembler
+from mesh.compiler.scope import Reach
 from mesh.errors import MeshError
 from mesh.latest import Latest
 from mesh.model.catalog import Catalog
 from mesh.model.identity import SVID, ServiceName, TrustBundle
 from mesh.model.placement import Placement
 from mesh.model.policy import Address
+from mesh.model.revision import Policies
 from mesh.ports import Clock, ConfigurationServer, Interest
 from mesh.sidecar.catalog import CatalogSource
 from mesh.sidecar.policies import Scope
@@ -74,6 +75,7 @@ class Reconciler:
         self._inputs = inputs
         self._server = server
         self._assembler = Assembler()
+        self._reached: tuple[Policies, frozenset[ServiceName], Reach] | None = None
         self._clock = clock
         self._placement = placement
         self._upstreams = upstreams
@@ -104,24 +106,27 @@ class Reconciler:
     async def _reconcile(self) -> None:
         try:
             await self._gather()
-            known = self._inputs.scope.value or Scope()
-            upstreams = await self._addresses(scope.tcp_upstreams(known.policies, self._service))
-            self._publish(known, self._inputs.catalog.newest.value, upstreams)
+            known, catalog = self._inputs.scope.value or Scope(), self._inputs.catalog.newest.value
+            reach = self._reach(known, catalog)
+            self._publish(known, catalog, reach, await self._addresses(reach.tcp_upstreams))
         except MeshError as error:
             self._failed(error.message)
         except Exception as error:  # noqa: BLE001 - a defect of the compiler keeps the last good state
             _log.exception("cannot compile, serving on with the last snapshot")
             self._failed(f"{type(error).__name__}: {error}")
 
-    @property
-    def _service(self) -> ServiceName:
-        return self._placement.service
+    def _reach(self, known: Scope, catalog: Catalog) -> Reach:
+        """What the service can name: the same as last time while nothing in scope changed."""
+        if self._reached is None or self._reached[:2] != (known.policies, catalog.names):
+            reach = Reach(known.policies, self._placement.service, catalog.names)
+            self._reached = (known.policies, catalog.names, reach)
+        return self._reached[2]
 
     async def _gather(self) -> None:
         """Say what instances are wanted, and wait a moment for what is on its way."""
         catalog = self._inputs.catalog
         known = self._inputs.scope.value or Scope()
-        wanted = scope.interest(known.policies, self._service, catalog.newest.value.names)
+        wanted = self._reach(known, catalog.newest.value).interest
         interest = Interest(wanted.services, names=wanted.names)
         catalog.interest.set(interest)
         if interest != self._waited_for:
@@ -147,12 +152,15 @@ class Reconciler:
         return await asyncio.to_thread(self._upstreams, services)
 
     def _publish(
-        self, known: Scope, catalog: Catalog, upstreams: Mapping[ServiceName, Address]
+        self,
+        known: Scope,
+        catalog: Catalog,
+        reach: Reach,
+        upstreams: Mapping[ServiceName, Address],
     ) -> None:
         svid, bundle = self._inputs.svid.value, self._inputs.bundle.value
-        view = scope.build_view(
+        view = reach.view(
             revision=known.revision,
-            policies=known.policies,
             catalog=catalog,
             placement=replace(self._placement, upstreams=upstreams),
             svid=svid,

@@ -6,86 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.compiler.assemble import compile_view
-from mesh.compiler.scope import interest, tcp_upstreams
-from mesh.model.policy import (
-    Action,
-    Default,
-    HTTPRule,
-    InstanceSelector,
-    Limits,
-    Policy,
-    Protocol,
-)
+from mesh.compiler.scope import Reach
+from mesh.model.policy import Policy
 from mesh.model.revision import Policies
-from mesh.operations.drafting import index
 from mesh.planning.scope import closure
 from tests.support import sidecars
-from tests.support.policies import (
-    access,
-    backend,
-    external,
-    mesh,
-    name,
-    policies,
-    route,
-    rule,
-    service,
-    traffic,
-)
+from tests.support.meshes import MESHES, indexed
+from tests.support.policies import name
 
 AUTHORITY = sidecars.Authority()
 SVIDS = {each: AUTHORITY.svid(name(each)) for each in ("a", "b", "ops/a")}
-
-NAMES = st.sampled_from(["a", "b", "c", "ops/a", "ops/b"])
-BASES = NAMES.map(lambda each: InstanceSelector(service=name(each)))
-TARGETS = st.one_of(NAMES, NAMES.map("external:{}".format))
-PROTECTED = st.one_of(TARGETS, st.sampled_from(["namespace:default", "namespace:ops", "mesh:"]))
-CALLERS = st.lists(st.sampled_from(["a", "b", "ops/a", "ops/*", "default/*"]), max_size=2)
-
-POLICY = st.one_of(
-    st.builds(
-        service,
-        NAMES,
-        st.sampled_from([Protocol.HTTP, Protocol.TCP]),
-        instances=st.none() | BASES,
-        dependencies=st.none() | st.lists(NAMES.map(name), max_size=2).map(tuple),
-    ),
-    st.builds(
-        lambda text, protocol: external(text, protocol=protocol),
-        NAMES,
-        st.sampled_from([Protocol.HTTP, Protocol.TCP]),
-    ),
-    st.builds(
-        lambda text, on, action, callers: access(text, on, rule(action, *callers)),
-        st.sampled_from(["p", "q", "ops/p"]),
-        PROTECTED,
-        st.sampled_from(Action),
-        CALLERS,
-    ),
-    st.builds(
-        lambda text, on, to: route(text, on, HTTPRule(backends=(backend(to),))),
-        st.sampled_from(["r", "s", "ops/r"]),
-        TARGETS,
-        TARGETS,
-    ),
-    st.builds(
-        lambda text, on, number: traffic(text, on, limits=Limits(retries=number)),
-        st.sampled_from(["t", "u", "ops/t"]),
-        TARGETS,
-        st.integers(1, 3),
-    ),
-    st.builds(mesh, st.sampled_from(Default)),
-)
-MESHES = st.lists(POLICY, max_size=14, unique_by=lambda item: item.key)
-
-
-def indexed(items: list[Policy]) -> Policies:
-    found = {}
-    for key, applied in policies(*items).items():
-        targets, uses, admits = index(applied.policy)
-        entry = replace(applied.entry, targets=targets, uses=uses, admits=admits)
-        found[key] = replace(applied, entry=entry)
-    return found
 
 
 @settings(max_examples=150, deadline=None)
@@ -95,13 +25,13 @@ def test_what_concerns_a_sidecar_is_all_that_it_needs(items: list[Policy], calle
     manifest = {key: applied.entry for key, applied in whole.items()}
     concerned = closure(manifest, name(caller))
     part = {key: applied for key, applied in whole.items() if key in concerned}
-    upstreams = tuple(str(each) for each in tcp_upstreams(whole, name(caller)))
+    upstreams = tuple(str(each) for each in Reach(whole, name(caller)).tcp_upstreams)
     place = sidecars.placement(caller, app=8080, upstreams=upstreams)
 
     def compiled(known: Policies) -> object:
         view = sidecars.view(known, place)
         return compile_view(replace(view, svid=SVIDS[caller], bundle=AUTHORITY.bundle))
 
-    assert interest(part, name(caller)) == interest(whole, name(caller))
-    assert tcp_upstreams(part, name(caller)) == tcp_upstreams(whole, name(caller))
+    assert Reach(part, name(caller)).interest == Reach(whole, name(caller)).interest
+    assert Reach(part, name(caller)).tcp_upstreams == Reach(whole, name(caller)).tcp_upstreams
     assert compiled(part) == compiled(whole)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from mesh.compiler.scope import Wanted, build_view, interest, tcp_upstreams
+from mesh.compiler.scope import Reach, Wanted, build_view
 from mesh.compiler.view import View
 from mesh.model.catalog import Catalog
 from mesh.model.identity import TrustBundle
@@ -155,8 +155,8 @@ def test_tcp_services_are_upstreams_and_no_hosts() -> None:
     view = sidecars.view(policies(*items), place)
     assert names(view) == []
     assert [each.destination for each in view.upstreams] == [target("db")]
-    assert tcp_upstreams(policies(*items), name("web")) == (name("db"),)
-    assert tcp_upstreams(policies(*items), name("api")) == ()
+    assert Reach(policies(*items), name("web")).tcp_upstreams == (name("db"),)
+    assert Reach(policies(*items), name("api")).tcp_upstreams == ()
 
 
 def test_a_tcp_service_without_an_address_yet_waits() -> None:
@@ -180,7 +180,7 @@ def test_tcp_outside_the_mesh_is_there_only_for_who_may_talk(
 ) -> None:
     ext = external("ext", Address("192.0.2.1", 5432), protocol=Protocol.TCP, port=5432)
     items = policies(ext, access("ext", "external:ext", *rules))
-    assert tcp_upstreams(items, name("web")) == ((name("ext"),) if is_there else ())
+    assert Reach(items, name("web")).tcp_upstreams == ((name("ext"),) if is_there else ())
 
 
 def test_interest_is_in_the_instances_behind_what_may_be_called() -> None:
@@ -194,15 +194,15 @@ def test_interest_is_in_the_instances_behind_what_may_be_called() -> None:
         allow("external:ext", "web"),
         route("api", "api", HTTPRule(backends=(backend("api-v1"), backend("stock-eu")))),
     )
-    wanted = interest(items, name("web"))
+    wanted = Reach(items, name("web")).interest
     assert wanted == Wanted(frozenset({name("api"), name("shop/stock")}), names=False)
 
 
 def test_interest_is_in_all_names_where_the_mesh_allows_by_default() -> None:
     items = policies(mesh(Default.ALLOW), service("api"))
-    assert interest(items, name("web")) == Wanted(frozenset({name("api")}), names=True)
+    assert Reach(items, name("web")).interest == Wanted(frozenset({name("api")}), names=True)
     registered = frozenset({name("jobs")})
-    wanted = interest(items, name("web"), registered)
+    wanted = Reach(items, name("web"), registered).interest
     assert wanted == Wanted(frozenset({name("api"), name("jobs")}), names=True)
 
 
