@@ -35,6 +35,7 @@ from mesh.sidecar.catalog import CatalogSource
 from mesh.sidecar.certificates import CertificateKeeper, MeshIssuer
 from mesh.sidecar.late import LateDiscovery, LateStore
 from mesh.sidecar.options import SidecarOptions
+from mesh.sidecar.pace import Pace
 from mesh.sidecar.place import Place
 from mesh.sidecar.policies import PolicySource
 from mesh.sidecar.ports import Ready, SidecarPorts
@@ -57,7 +58,10 @@ _ARRIVAL = timedelta(milliseconds=150)
 _ADOPTION_PATIENCE = timedelta(seconds=1)
 # A store that is there answers in milliseconds; one that is not must not hold up a cold start.
 _START_PATIENCE = timedelta(milliseconds=300)
-_CACHE_INTERVAL = timedelta(seconds=1)
+# Off the way to Envoy and to the report, and together with what comes along.
+_CACHE_DELAY = timedelta(milliseconds=200)
+_CACHE_INTERVAL = timedelta(seconds=5)
+_CACHE_BURST = 4
 _STEP = timedelta(seconds=2)
 
 T = TypeVar("T")
@@ -377,11 +381,14 @@ class Sidecar:
         return list(dict.fromkeys(trouble for trouble in troubles if trouble))
 
     async def _remember(self) -> None:
+        pace = Pace(self._clock, _CACHE_INTERVAL, _CACHE_BURST)
         while True:
             await self._changed.wait()
+            await self._clock.sleep(_CACHE_DELAY)
+            await pace.turn()
             self._changed.clear()
             await self._save()
-            await self._clock.sleep(_CACHE_INTERVAL)
+            pace.spend()
 
     async def _save(self) -> None:
         """Keep what is in force: a revision that Envoy refuses in part is not remembered."""

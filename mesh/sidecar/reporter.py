@@ -3,6 +3,9 @@
 The lease (`alive`) lasts 10 s and is renewed each 3 s; when it runs out, the status stays and
 readers call the sidecar stale. `alive` holds a token of the sidecar's folder, so that two sidecars
 with one id on two hosts are noticed: the second one serves and reports nothing.
+
+A change is told at once, a storm of them at the pace of the store: each report is a write to disk
+of every member, and `head` reaches all agents at the same moment.
 """
 
 import asyncio
@@ -15,6 +18,7 @@ from mesh.model.status import SidecarStatus
 from mesh.planning import keyspace
 from mesh.planning.status_codec import encode_status
 from mesh.ports import Clock, LeaseId, Put, Store, Transaction
+from mesh.sidecar.pace import Pace
 from mesh.sidecar.retry import Backoff, Outage
 from mesh.sidecar.waiting import set_within
 
@@ -22,6 +26,11 @@ LEASE = timedelta(seconds=10)
 RENEWAL = timedelta(seconds=3)
 # How old the status of a living sidecar may be: readers show it as "silent since".
 _REFRESH = timedelta(seconds=30)
+# Some commits in a row are each told at once; a storm of them once a second.
+_INTERVAL = timedelta(seconds=1)
+_BURST = 8
+# How soon an Envoy usually says whether it takes what was compiled: one report tells both.
+_ACKNOWLEDGEMENT = timedelta(milliseconds=100)
 
 
 class Reporter:
@@ -44,6 +53,7 @@ class Reporter:
         self._status_key = keyspace.sidecar(id, keyspace.STATUS)
         self._alive_key = keyspace.sidecar(id, keyspace.ALIVE)
         self._wake = asyncio.Event()
+        self._pace = Pace(clock, _INTERVAL, _BURST)
         self._lease: LeaseId | None = None
         self._renewed = 0.0
         self._written: SidecarStatus | None = None
@@ -72,7 +82,7 @@ class Reporter:
             else:
                 self._outage.recovered()
                 backoff.reset()
-                await set_within(self._wake, RENEWAL)
+                await self._news()
 
     async def withdraw(self) -> None:
         """Take the reports back: the sidecar ended on purpose.
@@ -86,6 +96,15 @@ class Reporter:
                 keys = (self._status_key, self._alive_key)
                 await self._store.commit(Transaction(deletes=keys))
                 self._lease = None
+
+    async def _news(self) -> None:
+        """Wait for something to tell, or for the lease to be due."""
+        if not await set_within(self._wake, RENEWAL):
+            return
+        self._wake.clear()
+        if _is_in_between(self._describe(self._clock.now())):
+            await set_within(self._wake, _ACKNOWLEDGEMENT)
+        await self._pace.turn()
 
     async def _report(self) -> None:
         now = self._clock.now()
@@ -101,6 +120,7 @@ class Reporter:
                 Transaction(puts=(Put(self._status_key, encode_status(status)),))
             )
             self._written = status
+            self._pace.spend()
 
     def _is_known(self, status: SidecarStatus) -> bool:
         written = self._written
@@ -123,3 +143,8 @@ class Reporter:
             )
         )
         self._lease, self._renewed, self._written = lease, self._clock.monotonic(), status
+
+
+def _is_in_between(status: SidecarStatus) -> bool:
+    """Whether Envoy has yet to say something to what was compiled last."""
+    return status.seen > status.revision and not status.rejections

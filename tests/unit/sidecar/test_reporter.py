@@ -4,17 +4,19 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 
 from mesh.errors import LeaseLost
+from mesh.latest import Latest
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Address
 from mesh.model.status import SidecarStatus
 from mesh.operations.sidecars import Member, members
 from mesh.planning import keyspace
+from mesh.planning.status_codec import decode_status
 from mesh.ports import Clock, LeaseId, Store, Transaction
 from mesh.sidecar.reporter import RENEWAL, Reporter
 from mesh.sidecar.retry import FIRST_DELAY
 from tests.support.faulty_store import FaultyStore
 from tests.support.manual_clock import ManualClock
-from tests.support.revisions import QUICK, Commits
+from tests.support.revisions import QUICK, Commits, once
 
 
 class Describing:
@@ -22,13 +24,16 @@ class Describing:
 
     def __init__(self) -> None:
         self.revision = 1
+        self.seen: int | None = None
+        self.asked: Latest[int] = Latest(0)
 
     def __call__(self, now: datetime) -> SidecarStatus:
+        self.asked.set(self.asked.value + 1)
         return SidecarStatus(
             id="one",
             service=ServiceName("default", "web"),
             revision=self.revision,
-            seen=self.revision,
+            seen=self.revision if self.seen is None else self.seen,
             inbound=None,
             outbound=Address("127.0.0.1", 1),
             time=now,
@@ -113,3 +118,52 @@ async def test_who_slept_for_longer_than_its_lease_reports_almost_at_once(commit
             await clock.until_asleep()
         clock.advance(FIRST_DELAY)
         await member(commits.store, lambda m: m[0].status.revision == 3)
+
+
+async def reported(store: Store) -> SidecarStatus:
+    key = keyspace.sidecar("one", keyspace.STATUS)
+    return decode_status((await store.fetch([key]))[key].value)
+
+
+async def test_some_changes_are_told_at_once_and_a_storm_once_a_second(commits: Commits) -> None:
+    describing, clock = Describing(), ManualClock()
+    async with reporting(commits.store, describing, clock=clock) as reporter:
+        await member(commits.store, bool)
+        for revision in range(2, 10):
+            describing.revision = revision
+            reporter.changed()
+            await member(commits.store, lambda m, n=revision: m[0].status.revision == n)
+        describing.revision = 10
+        reporter.changed()
+        await clock.until_asleep()
+        assert (await reported(commits.store)).revision == 9
+        describing.revision = 11
+        reporter.changed()
+        clock.advance(timedelta(seconds=1))
+        await member(commits.store, lambda m: m[0].status.revision == 11)
+
+
+async def test_what_envoy_is_about_to_take_is_told_together_with_that_it_did(
+    commits: Commits,
+) -> None:
+    describing = Describing()
+    async with reporting(commits.store, describing) as reporter:
+        await member(commits.store, bool)
+        before = describing.asked.value
+        describing.seen = 2
+        reporter.changed()
+        await once(describing.asked, lambda asked: asked > before)
+        assert (await reported(commits.store)).seen == 1
+        describing.revision = 2
+        reporter.changed()
+        await member(commits.store, lambda m: m[0].status.revision == 2)
+
+
+async def test_what_envoy_does_not_answer_is_told_all_the_same(commits: Commits) -> None:
+    describing = Describing()
+    async with reporting(commits.store, describing) as reporter:
+        await member(commits.store, bool)
+        describing.seen = 2
+        reporter.changed()
+        await member(commits.store, lambda m: m[0].status.seen == 2)
+        assert (await reported(commits.store)).revision == 1

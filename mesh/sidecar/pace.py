@@ -1,0 +1,25 @@
+"""How often something may be done: what is rare at once, a storm spread."""
+
+from datetime import timedelta
+
+from mesh.ports import Clock
+
+
+class Pace:
+    """`burst` times in a row, then once each `interval`."""
+
+    def __init__(self, clock: Clock, interval: timedelta, burst: int) -> None:
+        self._clock = clock
+        self._interval = interval.total_seconds()
+        self._allowance = burst * self._interval
+        self._spent = 0.0  # the moment until which all that was done is made up for
+
+    async def turn(self) -> None:
+        """Wait until it may be done."""
+        wait = self._spent + self._interval - self._allowance - self._clock.monotonic()
+        if wait > 0:
+            await self._clock.sleep(timedelta(seconds=wait))
+
+    def spend(self) -> None:
+        """It was done."""
+        self._spent = max(self._spent, self._clock.monotonic()) + self._interval
