@@ -15,8 +15,9 @@ from datetime import timedelta
 from mesh.errors import Conflict, OutcomeUnknown, StalePlan, Unavailable
 from mesh.model.revision import Revision
 from mesh.operations.concurrency import for_each
-from mesh.operations.state import State, read_head
+from mesh.operations.state import State, read_head, read_objects
 from mesh.planning import keyspace
+from mesh.planning.enclosure import enclose
 from mesh.planning.manifest import batches, write
 from mesh.planning.plan import Act, Plan, carry_out
 from mesh.planning.record import Head, parse_record
@@ -24,6 +25,7 @@ from mesh.ports import Clock, Put, Store, Transaction
 
 ATTEMPTS = 12
 WRITES_AT_ONCE = 4
+ENCLOSED_MOST = 20
 _PAUSE = timedelta(milliseconds=50)
 _LONGEST_PAUSE = timedelta(seconds=2)
 
@@ -62,12 +64,10 @@ async def commit(
     change = uuid.uuid4().hex
     origin = (state.head.origin or state.head.change) if state.head else change
     written = write(carry_out(state.manifest, plan), revision, change, origin)
+    parts = {d: data for d, data in written.parts.items() if d not in state.parts}
+    enclosure = enclose({**parts, **plan.objects, **await _restored(store, plan)})
     writes = {keyspace.policy(digest): data for digest, data in plan.objects.items()}
-    writes |= {
-        keyspace.chunk(digest): data
-        for digest, data in written.parts.items()
-        if digest not in state.parts
-    }
+    writes |= {keyspace.chunk(digest): data for digest, data in parts.items()}
     for attempt in range(ATTEMPTS):
         collection = await _version(store, keyspace.COLLECTION)
         await _prepare(store, writes)
@@ -79,6 +79,7 @@ async def commit(
             },
             puts=(
                 Put(keyspace.HEAD, written.record),
+                Put(keyspace.ENCLOSED, enclosure),
                 Put(keyspace.revision(revision.number), written.record),
             ),
         )
@@ -125,6 +126,13 @@ def _revision(clock: Clock, plan: Plan, note: Note, number: int) -> Revision:
         deleted=plan.count(Act.DELETE),
         restores=plan.restores,
     )
+
+
+async def _restored(store: Store, plan: Plan) -> dict[str, bytes]:
+    """What the changes bring back that the store has: of a rollback, and only if it is little."""
+    digests = {change.after.digest for change in plan.changes if change.after}
+    lacking = digests - plan.objects.keys()
+    return await read_objects(store, lacking) if len(lacking) <= ENCLOSED_MOST else {}
 
 
 async def _prepare(store: Store, writes: dict[str, bytes]) -> None:

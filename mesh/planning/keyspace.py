@@ -1,6 +1,7 @@
 """The store's layout: the only module that builds or reads a key.
 
 head                               the newest revision's record: the one commit point
+head/enclosed                      what that commit wrote, if it is small (`enclosure`)
 revisions/<n>                      the same record, kept as history
 chunks/<sha256>                    a part of a manifest, by namespace and kind
 objects/<sha256>                   a policy's canonical JSON
@@ -21,6 +22,7 @@ collection                         written with every batch that the garbage col
 from mesh.model.identity import ServiceName
 
 HEAD = "head"
+ENCLOSED = "head/enclosed"  # whoever watches head sees it as well
 TRUST_BUNDLE = "trust/bundle"
 CA = "ca/"
 CA_STATUS = "ca/status"

@@ -14,6 +14,7 @@ from mesh.model.identity import ServiceName
 from mesh.model.policy import Mesh, Policy, PolicyKey
 from mesh.model.revision import Applied, Manifest, Policies
 from mesh.planning import keyspace, manifest, record, scope
+from mesh.planning.enclosure import enclosed
 from mesh.planning.manifest import Part
 from mesh.ports import Store
 from mesh.sidecar.ratchet import Ratchet
@@ -51,6 +52,14 @@ class Scope:
         return Mesh(key=PolicyKey("Mesh", "default", "mesh"))
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the store says of head: its record, empty without a revision, and what is enclosed."""
+
+    head: bytes = b""
+    enclosure: bytes = b""
+
+
 class PolicySource:
     """The policies in scope of `service`, in the cell `newest`, as head moves.
 
@@ -68,7 +77,7 @@ class PolicySource:
         self._parts: dict[str, Part] = {}
         self._policies: dict[str, Policy] = {}
         self._objects: dict[str, bytes] = {}
-        self._head: Latest[bytes | None] = Latest(None)  # None: not read yet; empty: no revision
+        self._head: Latest[_Told | None] = Latest(None)  # None: not read yet
         self._outage = Outage("store")
         self.newest: Latest[Scope | None] = Latest(None)
         self._reading = Outage("policies")
@@ -77,7 +86,8 @@ class PolicySource:
     def head(self) -> int:
         """The number of the newest revision that the store told of; 0: of none."""
         try:
-            return record.parse_record(self._head.value).revision.number if self._head.value else 0
+            told = self._head.value
+            return record.parse_record(told.head).revision.number if told and told.head else 0
         except MeshError:
             return 0  # told as trouble
 
@@ -111,17 +121,19 @@ class PolicySource:
                     self._outage.failed(watched.lost)
                 else:
                     self._outage.recovered()
-                    entry = watched.entries.get(keyspace.HEAD)
-                    self._head.set(entry.value if entry else b"")
+                    values = {key: entry.value for key, entry in watched.entries.items()}
+                    self._head.set(
+                        _Told(values.get(keyspace.HEAD, b""), values.get(keyspace.ENCLOSED, b""))
+                    )
 
     async def _read_newest(self) -> None:
         outage, backoff = self._reading, Backoff()
         version = 0
         while True:
-            data = await self._head.after(version)
+            told = await self._head.after(version)
             version = self._head.version
             try:
-                self.newest.set(await self._read(data or b""))
+                self.newest.set(await self._read(told or _Told()))
             except MeshError as error:
                 outage.failed(error.message, error.hint)
                 if isinstance(error, HeadWentBack) and self._remembered is not None:
@@ -138,13 +150,14 @@ class PolicySource:
             async with asyncio.timeout(backoff.next().total_seconds()):
                 await self._head.after(version)
 
-    async def _read(self, data: bytes) -> Scope:
-        head = record.parse_record(data) if data else None
+    async def _read(self, told: "_Told") -> Scope:
+        head = record.parse_record(told.head) if told.head else None
         self._ratchet.check(head)
         if head is None:
             return Scope()
-        entries = scoped(await self._manifest(head), self._service)
-        await self._fetch_objects(entry.digest for entry in entries.values())
+        pieces = enclosed(told.enclosure)
+        entries = scoped(await self._manifest(head, pieces), self._service)
+        await self._take_objects({entry.digest for entry in entries.values()}, pieces)
         policies = {
             key: Applied(policy=self._policies[entry.digest], entry=entry)
             for key, entry in entries.items()
@@ -153,22 +166,31 @@ class PolicySource:
         _log.debug("read a revision", revision=head.revision.number, policies=len(policies))
         return Scope(head, policies, dict(self._objects))
 
-    async def _manifest(self, head: record.Head) -> Manifest:
+    async def _manifest(self, head: record.Head, pieces: Mapping[str, bytes]) -> Manifest:
         while lacking := manifest.missing(head, self._parts):
-            for digest, data in (await self._fetch(keyspace.chunk, lacking)).items():
+            for digest, data in (await self._pieces(keyspace.chunk, lacking, pieces)).items():
                 self._parts[digest] = manifest.parse_part(digest, data)
         used = manifest.used(head, self._parts)
         self._parts = {digest: part for digest, part in self._parts.items() if digest in used}
         return manifest.assemble(head, self._parts)
 
-    async def _fetch_objects(self, digests: Iterable[str]) -> None:
-        wanted = dict.fromkeys(digests)
-        lacking = [digest for digest in wanted if digest not in self._policies]
-        for digest, data in (await self._fetch(keyspace.policy, lacking)).items():
+    async def _take_objects(self, wanted: set[str], pieces: Mapping[str, bytes]) -> None:
+        lacking = wanted - self._policies.keys()
+        for digest, data in (await self._pieces(keyspace.policy, lacking, pieces)).items():
             self._policies[digest] = codec.decode(data, digest)
             self._objects[digest] = data
         self._policies = {d: p for d, p in self._policies.items() if d in wanted}
         self._objects = {d: b for d, b in self._objects.items() if d in wanted}
+
+    async def _pieces(
+        self,
+        key: Callable[[str], str],
+        digests: Iterable[str],
+        enclosed: Mapping[str, bytes],
+    ) -> dict[str, bytes]:
+        """What the digests name: enclosed with head, else asked for."""
+        found = {digest: enclosed[digest] for digest in digests if digest in enclosed}
+        return found | await self._fetch(key, (d for d in digests if d not in found))
 
     async def _fetch(self, key: Callable[[str], str], digests: Iterable[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}

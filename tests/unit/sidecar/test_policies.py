@@ -3,10 +3,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
+from mesh.adapters.embedded import EmbeddedStore
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Mesh, PolicyKey
+from mesh.operations.apply import Terms, apply
+from mesh.operations.history import prepare_rollback
 from mesh.planning import keyspace, record
+from mesh.planning.enclosure import enclosed
 from mesh.ports import Put, Transaction
 from mesh.sidecar.policies import PolicySource, Scope
 from tests.support.revisions import CLOCK, Commits, once
@@ -86,6 +91,47 @@ async def test_what_is_known_by_its_digest_is_not_read_again(commits: Commits) -
         newer = await once(source.newest, lambda s: s is not None and s.revision == 2)
     assert newer is not None
     assert newer.objects == scope.objects
+
+
+async def test_what_is_enclosed_with_head_is_not_asked_for(
+    commits: Commits, tmp_path: Path
+) -> None:
+    await commits(API + OTHER.replace("PORT", "1"))
+    head = await commits.store.fetch([keyspace.HEAD, keyspace.ENCLOSED])
+    async with EmbeddedStore(tmp_path / "bare.db", clock=CLOCK) as bare:  # head, and nothing else
+        await bare.commit(Transaction(puts=tuple(Put(k, e.value) for k, e in head.items())))
+        async with following(PolicySource(bare, WEB)) as source:
+            scope = await once(source.newest, lambda s: s is not None)
+    assert scope is not None
+    assert len(scope.policies) == 2
+
+
+async def test_an_enclosure_that_is_damaged_or_of_another_commit_does_no_harm(
+    commits: Commits,
+) -> None:
+    await commits(API)
+    older = (await commits.store.fetch([keyspace.ENCLOSED]))[keyspace.ENCLOSED].value
+    await commits(API + OTHER.replace("PORT", "1"))
+    for enclosure in (older, b"{", older.replace(b"api", b"apx")):
+        await commits.store.commit(Transaction(puts=(Put(keyspace.ENCLOSED, enclosure),)))
+        async with following(PolicySource(commits.store, WEB)) as source:
+            scope = await once(source.newest, lambda s: s is not None)
+        assert scope is not None
+        assert (scope.revision, len(scope.policies)) == (2, 2)
+
+
+async def test_a_rollback_encloses_what_it_brings_back(commits: Commits) -> None:
+    await commits(API)
+    await commits(API.replace("port: 80", "port: 81"))
+    prepared = await prepare_rollback(commits.store, 1, None)
+    await apply(commits.store, CLOCK, prepared, Terms(), lambda _: None)
+    entries = await commits.store.fetch([keyspace.HEAD, keyspace.ENCLOSED])
+    pieces = enclosed(entries[keyspace.ENCLOSED].value)
+    async with following(PolicySource(commits.store, WEB)) as source:
+        scope = await once(source.newest, lambda s: s is not None and s.revision == 3)
+    assert scope is not None
+    changed = scope.policies[PolicyKey("Service", "default", "api")].entry.digest
+    assert changed in pieces
 
 
 async def test_a_revision_that_cannot_be_read_leaves_the_last_one_until_the_next(
