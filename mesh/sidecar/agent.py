@@ -119,7 +119,7 @@ class Sidecar:
         self._grace = options.drain
         self._store = LateStore(ports.store, clock)
         self._discovery = LateDiscovery(lambda: ports.discovery(self._store), clock)
-        self._policies = PolicySource(self._store, service, place.remembered.scope)
+        self._policies = PolicySource(self._store, service, clock, place.remembered.scope)
         self._catalog = CatalogSource(self._discovery, clock)
         issuer = MeshIssuer(ports.issuer, self._policies.newest)
         remembered = place.remembered

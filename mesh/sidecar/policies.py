@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import structlog
 
@@ -16,13 +17,14 @@ from mesh.model.revision import Applied, Manifest, Policies
 from mesh.planning import keyspace, manifest, record, scope
 from mesh.planning.enclosure import enclosed
 from mesh.planning.manifest import Part
-from mesh.ports import Store
+from mesh.ports import Clock, Store
 from mesh.sidecar.ratchet import Ratchet
 from mesh.sidecar.retry import Backoff, Outage
 from mesh.sidecar.waiting import closing
 
 # etcd's limit of operations in a transaction, less a margin; a fetch is one.
 _FETCH_KEYS = 120
+INTERVAL = timedelta(milliseconds=100)
 
 _log = structlog.get_logger(__name__)
 
@@ -63,14 +65,18 @@ class _Told:
 class PolicySource:
     """The policies in scope of `service`, in the cell `newest`, as head moves.
 
-    Parts and objects that a revision shares with the one before are not read again. `newest` is
-    None until something is known. `remembered` is what an earlier start knew: a head that is older
-    than it is refused (`sidecar.ratchet`), and it holds instead.
+    The first revision is read at once, further ones at least 100 ms apart, the newest only. What
+    a revision shares with the one before is not asked for, nor what is enclosed with head.
+    `newest` is None until something is known. `remembered` is what an earlier start knew: a head
+    that is older than it is refused (`sidecar.ratchet`), and it holds instead.
     """
 
-    def __init__(self, store: Store, service: ServiceName, remembered: Scope | None = None) -> None:
+    def __init__(
+        self, store: Store, service: ServiceName, clock: Clock, remembered: Scope | None = None
+    ) -> None:
         self._store = store
         self._service = service
+        self._clock = clock
         self._remembered = remembered
         self._ratchet = Ratchet()
         self._ratchet.remember(remembered.head if remembered else None)
@@ -143,6 +149,7 @@ class PolicySource:
             else:
                 outage.recovered()
                 backoff.reset()
+                await self._clock.sleep(INTERVAL)
 
     async def _pause(self, backoff: Backoff) -> None:
         version = self._head.version

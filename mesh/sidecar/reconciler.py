@@ -23,10 +23,9 @@ from mesh.model.policy import Address
 from mesh.model.revision import Policies
 from mesh.ports import Clock, ConfigurationServer, Interest
 from mesh.sidecar.catalog import CatalogSource
-from mesh.sidecar.policies import Scope
+from mesh.sidecar.policies import INTERVAL, Scope
 from mesh.sidecar.waiting import newer_within
 
-INTERVAL = timedelta(milliseconds=100)
 # How long a compilation waits for what is on its way: endpoints of a service that came into
 # scope, the first certificate. Publishing without them would answer 503 for the moment between.
 PATIENCE = timedelta(seconds=1)

@@ -11,7 +11,7 @@ from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
 from mesh.sidecar.cache import Cache
 from mesh.sidecar.policies import PolicySource, Scope
 from mesh.sidecar.remembered import Remembered
-from tests.support.revisions import Commits, once
+from tests.support.revisions import CLOCK, Commits, once
 
 WEB = ServiceName("default", "web")
 API = ServiceName("default", "api")
@@ -104,7 +104,7 @@ async def test_only_what_changed_is_written_again(tmp_path: Path) -> None:
 
 async def test_a_revision_comes_back_with_its_places(tmp_path: Path, commits: Commits) -> None:
     await commits(DOCUMENTS)
-    source = PolicySource(commits.store, WEB)
+    source = PolicySource(commits.store, WEB, CLOCK)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(source.run())
         known = await once(source.newest, lambda scope: scope is not None)

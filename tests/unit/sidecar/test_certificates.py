@@ -23,7 +23,7 @@ spec: {trustDomain: example.org, certificates: {lifetime: LIFETIME}}
 
 async def scope_of(commits: Commits, documents: str) -> Scope:
     await commits(documents)
-    source = PolicySource(commits.store, WEB)
+    source = PolicySource(commits.store, WEB, CLOCK)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(source.run())
         scope = await once(source.newest, lambda s: s is not None)

@@ -14,8 +14,8 @@ from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
 from mesh.model.placement import Placement
 from mesh.model.policy import Address
 from mesh.sidecar.catalog import CatalogSource
-from mesh.sidecar.policies import PolicySource
-from mesh.sidecar.reconciler import INTERVAL, Inputs, Reconciler
+from mesh.sidecar.policies import INTERVAL, PolicySource
+from mesh.sidecar.reconciler import Inputs, Reconciler
 from tests.support.manual_clock import ManualClock
 from tests.support.revisions import CLOCK, Commits, once
 
@@ -74,7 +74,7 @@ class Reconciling:
 @contextlib.asynccontextmanager
 async def reconciling(commits: Commits, folder: Path) -> AsyncIterator[Reconciling]:
     async with RegisteredDiscovery(commits.store, clock=CLOCK) as discovery:
-        policies = PolicySource(commits.store, WEB)
+        policies = PolicySource(commits.store, WEB, CLOCK)
         made = Reconciling(discovery, policies, CatalogSource(discovery, CLOCK), folder)
         async with asyncio.TaskGroup() as tasks:
             running = [

@@ -70,7 +70,7 @@ class Scene:
         self.standing = Latest(Standing(revision=6, seen=7, is_serving=True))
         self.endpoints: list[Endpoint] = []
         store = LateStore(_unreachable, self.clock)
-        policies = PolicySource(store, API)
+        policies = PolicySource(store, API, self.clock)
         self.observed = Observed(
             placement=Placement(id="h1-default-api-1", service=API, outbound=HERE),
             data_plane=self.envoy,  # type: ignore[arg-type]
