@@ -79,7 +79,7 @@ class Assembler:
         """
         if self._view is None or view != replace(self._view, revision=view.revision):
             self._memory.turn()
-            generated = generate(view)
+            generated = generate(view, self._memory)
             references.check(generated, awaited=_awaited(view), memory=self._memory)
             self._made = self.assembled(generated, view.revision)
             self._view = view
@@ -132,10 +132,20 @@ def compile_view(view: View) -> Snapshot:
     return Assembler().compile(view)
 
 
-def generate(view: View) -> list[Generated]:
+def generate(view: View, memory: Memory) -> list[Generated]:
     """Every resource of the view, as JSON, in a fixed order."""
-    found = [*secrets.secrets(view), *clusters.clusters(view), *clusters.endpoints(view)]
-    found += [*listeners.listeners(view), routes.outbound(view)]
+    own = view.part(each.destination for each in view.upstreams)
+    return [
+        *clusters.clusters(view, memory),
+        *clusters.endpoints(view, memory),
+        routes.outbound(view, memory),
+        *memory.of(generate, own, lambda: _own(own)),
+    ]
+
+
+def _own(view: View) -> list[Generated]:
+    """What depends on the sidecar itself and not on what it calls."""
+    found = [*secrets.secrets(view), *listeners.listeners(view)]
     if view.has_identity:
         found += authorization.inbound(view)
         if view.inbound is not None and view.inbound.protocol.is_http:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from mesh.compiler.balancing import balancer, ejection, load_report
@@ -15,6 +16,7 @@ from mesh.compiler.generated import (
     Generated,
     cluster_name,
 )
+from mesh.compiler.memory import Memory
 from mesh.compiler.view import Destination, Inbound, View
 from mesh.model.catalog import Endpoint, Health
 from mesh.model.policy import Address, Algorithm, Protocol, Retry, Target
@@ -42,28 +44,33 @@ _SECRETS: Final = (
 )
 
 
-def clusters(view: View) -> list[Generated]:
+def clusters(view: View, memory: Memory) -> list[Generated]:
     """A cluster for each destination in scope, and `app` where there is an application."""
     retries = _retries(view)
-    generated = [
-        _destination(view, each, retries.get(each.target, ()))
-        for _, each in sorted(view.destinations.items())
-    ]
+    generated = []
+    for target, each in sorted(view.destinations.items()):
+        given = (view.part([target]), each, retries.get(target, ()))
+        generated.append(memory.of((clusters, target), given, partial(_destination, *given)))
     return [*generated, _app(view.inbound)] if view.inbound else generated
 
 
-def endpoints(view: View) -> list[Generated]:
+def endpoints(view: View, memory: Memory) -> list[Generated]:
     """The load assignment of each mesh service; ExternalServices have theirs in the cluster."""
     return [
-        Generated(
-            type=ResourceType.ENDPOINTS,
-            name=cluster_name(each.target),
-            json=_assignment(cluster_name(each.target), each.endpoints),
-            sources=each.sources,
-        )
-        for _, each in sorted(view.destinations.items())
+        memory.of((endpoints, target), each, partial(_endpoints, each))
+        for target, each in sorted(view.destinations.items())
         if each.peer is not None
     ]
+
+
+def _endpoints(destination: Destination) -> Generated:
+    name = cluster_name(destination.target)
+    return Generated(
+        type=ResourceType.ENDPOINTS,
+        name=name,
+        json=_assignment(name, destination.endpoints),
+        sources=destination.sources,
+    )
 
 
 def _destination(view: View, destination: Destination, retries: Iterable[Retry]) -> Generated:

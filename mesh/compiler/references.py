@@ -44,10 +44,7 @@ def check(
             that its listener does not have (Envoy accepts that and ignores it).
     """
     memory = memory or Memory()
-    resources = [
-        (each, memory.of((Mentions, each.type, each.name), each.json, partial(_mentions, each)))
-        for each in generated
-    ]
+    resources = [(each, _mentions(each, memory)) for each in generated]
     there = {(each.type, each.name) for each, _ in resources} | awaited
     filters = _filters(found for _, found in resources)
     for each, found in resources:
@@ -60,26 +57,44 @@ def check(
             raise MeshError(f"{_title(each)} configures {sorted(unknown)}, no filters there")
 
 
-def _mentions(generated: Generated) -> Mentions:
-    needed = frozenset(_needed(generated))
+def _mentions(generated: Generated, memory: Memory) -> Mentions:
+    """Read part by part: a route configuration grows with the scope, and changes host by host."""
+    key = (Mentions, generated.type, generated.name)
+    if generated.type is not ResourceType.ROUTE:
+        return memory.of(key, generated.json, partial(_read, generated, generated.json))
+    parts: list[JSON] = generated.json.get("virtual_hosts", [])
+    found = [
+        memory.of((*key, index), part, partial(_read, generated, part))
+        for index, part in enumerate(parts)
+    ]
+    rest = {name: value for name, value in generated.json.items() if name != "virtual_hosts"}
+    found.append(_read(generated, rest))
+    return Mentions(
+        needed=frozenset().union(*(each.needed for each in found)),
+        configured=frozenset().union(*(each.configured for each in found)),
+    )
+
+
+def _read(generated: Generated, part: JSON) -> Mentions:
+    needed = frozenset(_needed(generated, part))
     match generated.type:
         case ResourceType.LISTENER:
-            return Mentions(needed, filters=tuple(_in_front(generated.json)))
+            return Mentions(needed, filters=tuple(_in_front(part)))
         case ResourceType.ROUTE:
-            return Mentions(needed, configured=frozenset(_configured(generated.json)))
+            return Mentions(needed, configured=frozenset(_configured(part)))
         case _:
             return Mentions(needed)
 
 
-def _needed(generated: Generated) -> Iterator[Reference]:
-    """What a resource names, whether it says so or not."""
+def _needed(generated: Generated, part: JSON) -> Iterator[Reference]:
+    """What a part of a resource names, whether the resource says so or not."""
     if generated.type is ResourceType.CLUSTER and "eds_cluster_config" in generated.json:
         config = generated.json["eds_cluster_config"]
         yield ResourceType.ENDPOINTS, config.get("service_name", generated.name)
     if generated.type in (ResourceType.SECRET, ResourceType.ENDPOINTS):
         return
-    for part in _objects(generated.json):
-        yield from _names(part)
+    for each in _objects(part):
+        yield from _names(each)
 
 
 def _names(part: dict[str, Any]) -> Iterator[Reference]:

@@ -7,6 +7,7 @@ request that no rule matches, 500 where there is nothing to send it to.
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from mesh.compiler import authorization, headers, paths, redirects, retries
@@ -21,6 +22,7 @@ from mesh.compiler.generated import (
     Generated,
     cluster_name,
 )
+from mesh.compiler.memory import Memory
 from mesh.compiler.references import ABSENT_CLUSTER
 from mesh.compiler.view import Route, Share, View, VirtualService
 from mesh.model.catalog import Health
@@ -40,16 +42,16 @@ IMPLICIT_ROUTE: Final = "-"
 _UPGRADES: Final[JSON] = {"upgrade_configs": [{"upgrade_type": "websocket"}]}
 
 
-def outbound(view: View) -> Generated:
+def outbound(view: View, memory: Memory) -> Generated:
     """The routes of what the service calls: a virtual host for each name in scope."""
-    hosts = [_virtual_host(view, service) for service in view.services]
-    targets = {
-        share.destination
-        for service in view.services
-        for route in service.routes
-        for share in _live(route)
-        if share.destination is not None
-    }
+    hosts: list[JSON] = []
+    targets: set[Target] = set()
+    for service in view.services:
+        called = _targets(service)
+        part = view.part(called, (service,))
+        key = (outbound, service.target)
+        hosts.append(memory.of(key, part, partial(_virtual_host, part, service)))
+        targets |= called
     sources = {place for service in view.services for place in service.sources}
     sources |= {
         place for service in view.services for route in service.routes for place in route.sources
@@ -65,6 +67,16 @@ def outbound(view: View) -> Generated:
         sources=tuple(sorted(sources)),
         names=tuple((ResourceType.CLUSTER, name) for name in sorted(map(cluster_name, targets))),
     )
+
+
+def _targets(service: VirtualService) -> set[Target]:
+    """Where requests to a service can end."""
+    return {
+        share.destination
+        for route in service.routes
+        for share in _live(route)
+        if share.destination is not None
+    }
 
 
 def inbound(view: View) -> Generated:

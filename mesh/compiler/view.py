@@ -4,8 +4,8 @@
 `secrets` and `authorization` each turn their part of it into Envoy's JSON.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 
@@ -153,3 +153,18 @@ class View:
     def has_identity(self) -> bool:
         """Whether it can prove who it is and verify others; without, nobody may call it."""
         return self.svid is not None and self.bundle is not None
+
+    def part(
+        self, targets: Iterable[Target] = (), services: tuple[VirtualService, ...] = ()
+    ) -> "View":
+        """The view with these destinations and services only: what is generated from a part can
+        depend on nothing else, and stays while the part does.
+        """
+        wanted = frozenset(targets)
+        return replace(
+            self,
+            revision=0,
+            destinations={t: each for t, each in self.destinations.items() if t in wanted},
+            services=services,
+            outbound_access={t: each for t, each in self.outbound_access.items() if t in wanted},
+        )

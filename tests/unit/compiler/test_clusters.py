@@ -6,6 +6,7 @@ import pytest
 
 from mesh.compiler.clusters import clusters, endpoints
 from mesh.compiler.generated import ADS, Generated
+from mesh.compiler.memory import Memory
 from mesh.compiler.view import Destination, Inbound
 from mesh.model.catalog import Health
 from mesh.model.policy import (
@@ -26,7 +27,7 @@ OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def _cluster(each: Destination) -> Generated:
-    [generated] = clusters(view(destinations=[each]))
+    [generated] = clusters(view(destinations=[each]), Memory())
     return generated
 
 
@@ -45,7 +46,7 @@ def _thresholds(generated: Generated) -> Any:
 
 def _levels(*instances: Any) -> list[list[int]]:
     """The ports of each priority."""
-    [generated] = endpoints(view(destinations=[destination(API, endpoints=instances)]))
+    [generated] = endpoints(view(destinations=[destination(API, endpoints=instances)]), Memory())
     levels = generated.json["endpoints"]
     assert [each["priority"] for each in levels] == list(range(len(levels)))
     return [
@@ -125,7 +126,7 @@ def test_outside_the_mesh_it_is_what_is_said_in_plain(protocol: Protocol, codec:
         "address": "203.0.113.5",
         "port_value": 443,
     }
-    assert endpoints(view(destinations=[destination(OUTSIDE)])) == []
+    assert endpoints(view(destinations=[destination(OUTSIDE)]), Memory()) == []
 
 
 def test_connections_have_a_time_out_an_idle_time_and_an_end() -> None:
@@ -166,7 +167,8 @@ def test_the_budget_of_a_route_holds_where_it_sends_to_and_the_largest_wins() ->
             route(share(v1), share(v2), share(None), retry=small),
             route(share(v2), retry=large),
             destinations=[destination(each) for each in (v1, v2, v3)],
-        )
+        ),
+        Memory(),
     )
     budgets = [
         _thresholds(each).get("retry_budget", {}).get("budget_percent", {}).get("value")
@@ -203,7 +205,7 @@ def test_silent_endpoints_come_behind_healthy_ones_and_failing_ones_nowhere() ->
 
 def test_one_healthy_endpoint_keeps_all_requests_from_the_silent_ones() -> None:
     instances = (endpoint(1), endpoint(2, Health.DEGRADED))
-    [generated] = endpoints(view(destinations=[destination(API, endpoints=instances)]))
+    [generated] = endpoints(view(destinations=[destination(API, endpoints=instances)]), Memory())
     assert generated.json["policy"] == {"overprovisioning_factor": 10_000}
 
 
@@ -236,7 +238,7 @@ def test_a_tcp_application_has_no_http() -> None:
 
 def test_order_does_not_depend_on_the_views() -> None:
     both = [destination(service(name)) for name in ("b", "a")]
-    forward, backward = (clusters(view(destinations=each)) for each in (both, both[::-1]))
+    forward, backward = (clusters(view(destinations=each), Memory()) for each in (both, both[::-1]))
     assert forward == backward
     assert [each.json for each in forward] == [each.json for each in backward]
 
@@ -249,6 +251,6 @@ def _app(protocol: Protocol) -> Generated:
         access_default=Default.DENY,
         sources=(HERE,),
     )
-    [generated] = clusters(replace(view(), destinations={}, inbound=inbound))
+    [generated] = clusters(replace(view(), destinations={}, inbound=inbound), Memory())
     assert (generated.name, generated.sources) == ("app", (HERE,))
     return generated

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from mesh.compiler import routes
+from mesh.compiler.memory import Memory
 from mesh.compiler.view import Route
 from mesh.model.catalog import Health
 from mesh.model.policy import (
@@ -31,7 +32,7 @@ SECOND = timedelta(seconds=1)
 
 def _routes(*given: Route, **settings: Any) -> list[Any]:
     """What is generated for `api`, without the answer to what matches nothing."""
-    generated = routes.outbound(view(*given, **{"destinations": ALL, **settings}))
+    generated = routes.outbound(view(*given, **{"destinations": ALL, **settings}), Memory())
     [host, _] = generated.json["virtual_hosts"]
     *found, last = host["routes"]
     assert last["direct_response"]["status"] == 404
@@ -52,7 +53,7 @@ def _values(part: Any) -> list[str]:
 
 
 def test_a_service_answers_to_its_hosts_with_and_without_its_port() -> None:
-    generated = routes.outbound(view(port=8080))
+    generated = routes.outbound(view(port=8080), Memory())
     [host, unknown] = generated.json["virtual_hosts"]
     assert host["domains"] == [
         "api",
@@ -66,7 +67,7 @@ def test_a_service_answers_to_its_hosts_with_and_without_its_port() -> None:
 
 
 def test_an_unknown_host_is_told_how_to_see_the_known_ones() -> None:
-    [*_, unknown] = routes.outbound(view()).json["virtual_hosts"]
+    [*_, unknown] = routes.outbound(view(), Memory()).json["virtual_hosts"]
     [answer] = unknown["routes"]
     assert answer["direct_response"]["status"] == 404
     assert "mesh describe service web" in answer["direct_response"]["body"]["inline_string"]
@@ -118,7 +119,9 @@ def test_without_a_backend_it_is_500(shares: tuple[Any, ...]) -> None:
 
 
 def test_the_share_of_a_vanished_backend_is_500_and_named_by_nobody() -> None:
-    generated = routes.outbound(view(route(share(V1, 3), share(None, 1)), destinations=ALL))
+    generated = routes.outbound(
+        view(route(share(V1, 3), share(None, 1)), destinations=ALL), Memory()
+    )
     action = generated.json["virtual_hosts"][0]["routes"][0]["route"]
     assert action["weighted_clusters"]["clusters"][1] == {"name": "no-backend", "weight": 1}
     assert action["cluster_not_found_response_code"] == "INTERNAL_SERVER_ERROR"
@@ -143,7 +146,9 @@ def test_what_must_not_reach_the_caller_is_removed() -> None:
     first, second = found["route"]["weighted_clusters"]["clusters"]
     assert first["response_headers_to_remove"] == ["endpoint-load-metrics"]
     assert "response_headers_to_remove" not in second
-    assert routes.outbound(view()).json["response_headers_to_remove"] == ["x-mesh-failure"]
+    assert routes.outbound(view(), Memory()).json["response_headers_to_remove"] == [
+        "x-mesh-failure"
+    ]
 
 
 def test_access_to_an_external_service_is_decided_on_its_share() -> None:
@@ -238,4 +243,4 @@ def test_inbound_is_everything_to_the_application() -> None:
 
 
 def test_a_rejection_can_name_every_document() -> None:
-    assert routes.outbound(view(route(share(API)))).sources == (HERE,)
+    assert routes.outbound(view(route(share(API))), Memory()).sources == (HERE,)
