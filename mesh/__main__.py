@@ -1,11 +1,15 @@
 """`python -m mesh` and the `mesh` command."""
 
 import os
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command line, or the agent that one asked for, and exit with its code."""
+    # Ctrl-C before anything has begun just ends the process; `guarded` takes it from there.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if "MESH_AGENT" in os.environ:  # mesh.cli.agent.VARIABLE, without an import for every command
         from mesh.cli import agent
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from itertools import islice, pairwise
@@ -78,10 +79,26 @@ def _invoke(arguments: Sequence[str]) -> int:
     except typer.Abort:
         raise KeyboardInterrupt from None
     except typer.TyperException as error:
-        message = error.format_message().rstrip(".").replace(": Value error, ", ": ")
-        hint = "see `mesh COMMAND --help`"
-        raise UsageError(message[:1].lower() + message[1:], hint) from error
+        raise _usage(error) from error
     return result if isinstance(result, int) else 0
+
+
+# The library's words for what was typed, and ours.
+_WORDS = (
+    (r": Value error, ", ": "),
+    (r": Input should be a valid integer.*", ": it is no whole number"),
+    (r" \(Possible options: (.*)\)", r"; did you mean \1?"),
+    (r"\.? Did you mean '(.*)'\?", r"; did you mean \1?"),
+)
+
+
+def _usage(error: typer.TyperException) -> UsageError:
+    message = error.format_message().rstrip(".")
+    for theirs, ours in _WORDS:
+        message = re.sub(theirs, ours, message)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "mesh"
+    return UsageError(message[:1].lower() + message[1:], f"see `{command} --help`")
 
 
 def hoist(arguments: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """What becomes of an error at the top: a message for people or programs, and an exit code."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -14,6 +15,8 @@ INTERRUPTED = 130
 def guarded(work: Callable[[], int], *, wants_json: Callable[[], bool]) -> int:
     """The exit code of `work`, or that of what it raised, once it is told. Never raises."""
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = work()
         sys.stdout.flush()
     except KeyboardInterrupt:

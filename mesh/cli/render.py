@@ -79,7 +79,7 @@ def _show_members(status: Status) -> None:
             continue
         state = member.state(status.head)
         console.say(line.replace(f" {state} ", f" {paint(state, _STATES[state])} ", 1))
-        if state is not SidecarState.IN_SYNC and member.message:
+        if member.message:
             console.say(f"    {member.message}")
 
 
@@ -179,6 +179,9 @@ def _member_json(member: Member, head: int) -> JSON:
         "inbound": address_text(status.inbound),
         "outbound": address_text(status.outbound),
         "upstreams": upstreams_json(status.upstreams),
+        "application": None
+        if status.app is None
+        else {"address": address_text(status.app), "accepting": status.is_app_accepting},
         "certificate": None if expiry is None else {"not_after": instant(expiry)},
         "message": member.message,
         "sockets": status.sockets,

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 
 from mesh.documents.fields import span
@@ -18,6 +19,7 @@ FREE_INBOUND = "0.0.0.0:0"  # peers on other hosts call it
 FREE_OUTBOUND = "127.0.0.1:0"
 LOOPBACK = "127.0.0.1"
 MAX_PORT = 65535
+_EVERYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared with, not listened on)
 
 # RFC 1123 labels, as the documents' names.
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -51,7 +53,7 @@ class Given:
         """
         if self.id is not None and not _ID.fullmatch(self.id):
             raise UsageError(f'--id: "{self.id}" is no id', "use letters, digits, -, _ and .")
-        return SidecarOptions(
+        options = SidecarOptions(
             service=ServiceName(
                 label(self.namespace, "--namespace"), label(self.service, "--service")
             ),
@@ -67,6 +69,22 @@ class Given:
             metrics=None if self.metrics is None else address(self.metrics, "--metrics"),
             drain=DRAIN if self.drain is None else pause(self.drain, "--drain"),
         )
+        _check_ports(options)
+        return options
+
+
+def _check_ports(options: SidecarOptions) -> None:
+    """Refuse two flags with one address: who came second could not listen."""
+    given = [("--outbound", options.outbound), ("--metrics", options.metrics)]
+    given += [("--inbound", options.inbound)] if options.app else []
+    given += [("--app", options.app)]
+    given += [("--upstream", pin) for pin in options.upstreams.values()]
+    fixed = [(flag, place) for flag, place in given if place is not None and place.port]
+    for (first, one), (second, other) in combinations(fixed, 2):
+        everywhere = _EVERYWHERE.intersection((one.address, other.address))
+        if one.port == other.port and (one.address == other.address or everywhere):
+            message = f"{first} and {second} have one address, port {one.port}"
+            raise UsageError(message, "give each a port of its own")
 
 
 def label(text: str, flag: str) -> str:

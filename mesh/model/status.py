@@ -25,6 +25,7 @@ class SidecarState(StrEnum):
 class SidecarStatus:
     """What a sidecar reports. `revision` is the newest it runs in full, `seen` the newest it
     compiled; `rejections` are of `seen`. `stale` is why it runs on old news, if it does.
+    `app` is where the application shall be; callers get nothing from it unless `is_app_accepting`.
     """
 
     id: str
@@ -38,4 +39,6 @@ class SidecarStatus:
     stale: str | None = None
     certificate_not_after: datetime | None = None
     sockets: str = ""
+    app: Address | None = None
+    is_app_accepting: bool = True
     time: datetime

@@ -133,6 +133,9 @@ def _check_sidecar(member: Member, head: int) -> Iterator[Finding]:
         case SidecarState.STALE:
             hint = "start it again, or see why it does not reach its servers"
             yield Finding("sidecars", Level.WARNING, f"{status.id}: {member.message}", hint)
+    if member.app_trouble:
+        hint = "start it, or give the sidecar its address (--app); until then callers get 503"
+        yield Finding("applications", Level.WARNING, f"{status.id}: {member.app_trouble}", hint)
 
 
 def _check_certificate(member: Member, now: datetime) -> Iterator[Finding]:

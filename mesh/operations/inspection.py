@@ -114,9 +114,11 @@ async def describe(store: Store, key: PolicyKey) -> Description:
     entry = state.manifest.get(key)
     service = ServiceName(key.namespace, key.name)
     own = tuple(member for member in members if member.status.service == service)
-    if entry is None and not (key.kind == Kind.SERVICE and (own or _is_caller(state, service))):
+    if entry is None and key.kind != Kind.SERVICE:
         named = Selection(kind=key.kind, name=key.name, namespace=key.namespace)
         raise _unknown(named, state.manifest)
+    if entry is None and not own and not _is_caller(state, service):
+        raise _stranger(service, state.manifest)
     canonical = None
     if entry is not None:
         canonical = (await read_objects(store, [entry.digest]))[entry.digest]
@@ -186,3 +188,15 @@ def _unknown(selection: Selection, manifest: Manifest) -> NotFound:
     near = get_close_matches(selection.name or "", same, n=3, cutoff=0.5)
     hint = "there is " + ", ".join(str(same[name]) for name in near) if near else ""
     return NotFound(f"there is no {what}{where}", hint or "`mesh get` lists every document")
+
+
+def _stranger(service: ServiceName, manifest: Manifest) -> NotFound:
+    """Nothing knows it: a typo, or a caller that nobody admits."""
+    known = {entry.key.name for entry in manifest.values() if entry.key.kind == Kind.SERVICE}
+    known |= {target.name for entry in manifest.values() for target in entry.admits}
+    near = get_close_matches(service.name, known, n=1)
+    hint = f'did you mean "{near[0]}"?' if near else (
+        "so it may call nothing; let it in by an AccessPolicy of what it shall call (`from`)"
+    )
+    message = f'"{service}" has no document, no rule names it, and no sidecar runs as it'
+    return NotFound(message, hint)

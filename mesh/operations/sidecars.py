@@ -29,12 +29,20 @@ class Member:
 
     @property
     def message(self) -> str:
-        """Why it is not in sync, if it is not; empty else."""
+        """Why it is not in sync, or what else is wrong with it; empty when all is well."""
         if not self.is_alive:
             return f"silent since {self.status.time.isoformat(timespec='seconds')}"
         if self.status.rejections:
             return "; ".join(str(item).splitlines()[0] for item in self.status.rejections)
-        return self.status.stale or ""
+        return self.status.stale or self.app_trouble
+
+    @property
+    def app_trouble(self) -> str:
+        """That the application is down, if it is; a sidecar in sync may have none behind it."""
+        app = self.status.app
+        if app is None or self.status.is_app_accepting or not self.is_alive:
+            return ""
+        return f"the application accepts no connections at {app.address}:{app.port}"
 
 
 async def read_members(store: Store) -> tuple[Member, ...]:

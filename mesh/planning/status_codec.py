@@ -33,6 +33,8 @@ def encode_status(status: SidecarStatus) -> bytes:
             "stale": status.stale,
             "certificate_not_after": None if expiry is None else expiry.isoformat(),
             "sockets": status.sockets,
+            "app": _address(status.app),
+            "app_accepts": status.is_app_accepting,
             "time": status.time.isoformat(),
         }
     )
@@ -65,6 +67,8 @@ def decode_status(data: bytes) -> SidecarStatus:
             stale=value["stale"],
             certificate_not_after=None if expiry is None else datetime.fromisoformat(expiry),
             sockets=value["sockets"],
+            app=_read_address(value.get("app")),  # agents before 0.2 say nothing of it
+            is_app_accepting=value.get("app_accepts", True),
             time=datetime.fromisoformat(value["time"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

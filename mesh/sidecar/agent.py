@@ -296,7 +296,8 @@ class Sidecar:
 
     def _is_empty(self, standing: Standing) -> bool:
         scope = self._policies.newest.value
-        return standing.generation > 0 and scope is not None and scope.head is None
+        is_told = standing.generation > 0 and standing.is_open
+        return is_told and scope is not None and scope.head is None
 
     async def _until(self, holds: Callable[[Standing], bool]) -> None:
         async for standing in self._standing.changes():
@@ -339,7 +340,9 @@ class Sidecar:
             tags=options.tags,
         )
         is_ready = self._place.data_plane.is_ready
-        return Registration(self._discovery, self._clock, endpoint, placement.app, is_ready)
+        return Registration(
+            self._discovery, self._clock, endpoint, placement.app, is_ready, self._news
+        )
 
     async def _register(self) -> None:
         await self._serving.wait()
@@ -366,6 +369,8 @@ class Sidecar:
             stale="; ".join(self._troubles()) or None,
             certificate_not_after=svid.not_after if svid else None,
             sockets=str(self._place.folder.sockets),
+            app=placement.app,
+            is_app_accepting=self._registration is None or self._registration.is_app_accepting,
             time=now,
         )
 

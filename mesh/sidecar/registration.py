@@ -28,7 +28,8 @@ _log = structlog.get_logger(__name__)
 
 class Registration:
     """Registers `endpoint` once `is_serving` and the application at `app` both say yes; from then
-    on an unhealthy one stays listed and out of use. `tried` is set after the first attempt.
+    on an unhealthy one stays listed and out of use. `tried` is set after the first attempt;
+    `changed` is called when `is_app_accepting` changes.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Registration:
         endpoint: Endpoint,
         app: Address,
         is_serving: Callable[[], Awaitable[bool]],
+        changed: Callable[[], None],
     ) -> None:
         self._discovery = discovery
         self._clock = clock
         self._endpoint = endpoint
         self._app = app
         self._is_serving = is_serving
+        self._changed = changed
         self._said: Health | None = None
         self._renewed = 0.0
         self._unanswered = 0
@@ -51,6 +54,7 @@ class Registration:
         self._lock = asyncio.Lock()
         self._has_left = False
         self.tried = asyncio.Event()
+        self.is_app_accepting = True
 
     async def run(self) -> None:
         """Probe each second and register until cancelled."""
@@ -88,11 +92,18 @@ class Registration:
         accepts = await _accepts(self._app)
         if accepts and await self._is_serving():
             self._unanswered = 0
+            self._app_accepts(is_so=True)
             return Health.HEALTHY
         self._unanswered += 1
         if accepts is False or self._unanswered >= PATIENCE:
+            self._app_accepts(is_so=bool(accepts))
             return Health.UNHEALTHY
         return self._said or Health.UNHEALTHY
+
+    def _app_accepts(self, *, is_so: bool) -> None:
+        if self.is_app_accepting is not is_so:
+            self.is_app_accepting = is_so
+            self._changed()
 
     async def _say(self, health: Health) -> None:
         now = self._clock.monotonic()

@@ -196,6 +196,25 @@ def test_the_end_of_input_at_the_question_ends_cleanly(mesh: Mesh):
     assert mesh("history", "--output", "json").json == []
 
 
+def test_ctrl_c_while_the_program_still_loads_ends_it_without_a_word(mesh: Mesh):
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "mesh", "status", "--watch"],
+        cwd=mesh.folder,
+        env=mesh.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stderr is not None
+        for line in child.stderr:
+            if line.split("|")[-1].strip() == "mesh.cli":
+                child.send_signal(signal.SIGINT)
+                break
+        err = child.stderr.read()
+    assert child.returncode == -signal.SIGINT
+    assert "Traceback" not in err
+
+
 def test_ctrl_c_ends_a_watch_cleanly(mesh: Mesh):
     with subprocess.Popen(
         [sys.executable, "-m", "mesh", "status", "--watch", "--output", "json"],

@@ -100,5 +100,24 @@ def test_a_wrong_flag_is_refused_by_name(changes: dict[str, object], flag: str):
     assert caught.value.message.startswith(f"{flag}:")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"app": "127.0.0.1:80", "inbound": "0.0.0.0:80"},
+        {"app": "127.0.0.1:80", "outbound": "127.0.0.1:80"},
+        {"outbound": "127.0.0.1:80", "metrics": "[::]:80"},
+        {"outbound": "127.0.0.1:80", "upstreams": ("db=80",)},
+    ],
+)
+def test_two_flags_with_one_address_are_refused(changes: dict[str, object]):
+    with pytest.raises(UsageError, match="have one address, port 80"):
+        given(**changes).options(STATE)
+
+
+def test_a_port_may_serve_on_several_addresses():
+    options = given(app="127.0.0.1:80", inbound="192.0.2.1:80").options(STATE)
+    assert options.inbound == Address("192.0.2.1", 80)
+
+
 def test_an_upstream_without_a_namespace_is_in_the_sidecars_own():
     assert upstream("db=1", "shop")[0] == ServiceName("shop", "db")

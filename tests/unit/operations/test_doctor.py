@@ -69,6 +69,15 @@ def test_sidecars_that_are_not_in_sync_are_told():
     assert all(item.hint for item in found.values() if item.level is not Level.OK)
 
 
+def test_an_application_that_is_down_is_told_though_its_sidecar_is_in_sync():
+    down = status("a", app=Address("127.0.0.1", 8080), is_app_accepting=False)
+    member = Member(down, True)
+    assert member.message == "the application accepts no connections at 127.0.0.1:8080"
+    sidecar, application = check_sidecars([member], down.revision, NOON)
+    assert (sidecar.level, application.level) == (Level.OK, Level.WARNING)
+    assert not Member(down, False).app_trouble
+
+
 def test_certificates_near_their_end_are_told():
     def level(left: timedelta) -> Level:
         member = Member(status("a", certificate_not_after=NOON + left), True)

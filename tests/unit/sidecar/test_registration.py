@@ -29,6 +29,10 @@ async def health(discovery: Discovery, expected: list[Health]) -> None:
                 return
 
 
+def nobody() -> None:
+    """Nobody asks to be told."""
+
+
 def healths(catalog: Catalog) -> list[Health]:
     return [endpoint.health for endpoint in catalog.endpoints[API]]
 
@@ -46,7 +50,7 @@ async def test_listed_while_envoy_and_the_application_are_there(commits: Commits
         return is_ready
 
     async with RegisteredDiscovery(commits.store, clock=CLOCK) as discovery, app() as address:
-        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving)
+        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving, nobody)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(registration.run())
             await health(discovery, [])
@@ -89,7 +93,7 @@ async def test_an_envoy_that_is_slow_for_a_moment_stays_in_use(
         return answer is not False
 
     async with Told(commits.store, clock=CLOCK) as discovery, app() as address:
-        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving)
+        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving, nobody)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(registration.run())
             await is_over.wait()
@@ -98,16 +102,22 @@ async def test_an_envoy_that_is_slow_for_a_moment_stays_in_use(
 
 
 async def test_an_application_that_goes_away_takes_no_requests(commits: Commits) -> None:
+    told: list[None] = []
+
     async def is_serving() -> bool:
         return True
 
     discovery = RegisteredDiscovery(commits.store, clock=CLOCK)
     async with discovery, asyncio.TaskGroup() as tasks:
         async with app() as address:
-            registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving)
+            registration = Registration(
+                discovery, QUICK, ENDPOINT, address, is_serving, lambda: told.append(None)
+            )
             running = tasks.create_task(registration.run())
             await health(discovery, [Health.HEALTHY])
         await health(discovery, [Health.UNHEALTHY])
+        assert (registration.is_app_accepting, len(told)) == (False, 1)
         async with app(address.port):
             await health(discovery, [Health.HEALTHY])
+        assert (registration.is_app_accepting, len(told)) == (True, 2)
         running.cancel()

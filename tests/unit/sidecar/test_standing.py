@@ -52,6 +52,18 @@ def test_a_port_that_is_taken_is_told_with_what_happens_next() -> None:
     assert diagnostic.hint.startswith("it is tried again until the port is free")
 
 
+def test_nothing_is_served_while_envoy_refuses_a_listener_of_the_sidecars_own() -> None:
+    taken = replace(rejection(HERE), name="inbound")
+    standing = Standing().after(compiled(1, 7), acknowledged(1, 7, taken))
+    assert (standing.is_open, standing.is_serving) == (False, False)
+    standing = standing.after(compiled(1, 7), acknowledged(2, 7))
+    assert (standing.is_open, standing.is_serving) == (True, True)
+    standing = standing.after(compiled(2, 8), acknowledged(3, 8, taken))
+    assert standing.is_serving  # the last good one stays in force
+    upstream = replace(rejection(HERE), name="upstream/default/db")
+    assert Standing().after(compiled(1, 7), acknowledged(1, 7, upstream)).is_serving
+
+
 def test_nothing_is_served_without_an_identity() -> None:
     without = Compiled(generation=1, revision=1, has_identity=False)
     assert not Standing().after(without, acknowledged(1, 1)).is_serving
