@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from mesh.diagnostics import Diagnostic, Position, Severity
 from mesh.documents.parser import Document
-from mesh.documents.values import Path
+from mesh.documents.values import Path, Value
 from mesh.documents.wording import Finding
 from mesh.model.identity import DEFAULT_NAMESPACE, ServiceName
 from mesh.model.policy import ExternalService, Kind, Policy, PolicyKey, Service, Target
@@ -58,8 +58,9 @@ class Placed:
 class Index:
     """Looks up what a set of documents and the other sources' policies define.
 
-    `broken` documents count as defined, and so does any name in an `unreadable` text, so that
-    one mistake is not told again at every reference.
+    `broken` documents count as defined, and so does any name in an `unreadable` text and of a kind
+    of which there is a document without a name (`nameless`; None: without a kind as well), so
+    that one mistake is not told again at every reference.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Index:
         broken: Collection[PolicyKey],
         unreadable: Collection[bytes],
         *,
+        nameless: Collection[Value] = (),
         partial: bool,
     ) -> None:
         self._placed: dict[PolicyKey, Placed] = {
@@ -81,6 +83,7 @@ class Index:
         for placed in sorted(self._placed.values(), key=_order):
             self._by_class.setdefault(type(placed.policy), []).append((placed.policy, placed))
         self._broken = frozenset(broken)
+        self._nameless = [kind for kind in nameless if kind is None or isinstance(kind, str)]
         self._unreadable = {word for text in unreadable for word in _WORD.findall(text)}
         self._names: dict[tuple[str, str], list[str]] = {}
         self._namespaces: dict[tuple[str, str], list[str]] = {}
@@ -110,7 +113,9 @@ class Index:
     def is_defined(self, kind: str, name: ServiceName) -> bool:
         """Whether a document of that kind and name is there, or may be there broken."""
         key = PolicyKey(kind, name.namespace, name.name)
-        return key in self._placed or key in self._broken or self._may_be_unreadable(name.name)
+        if key in self._placed or key in self._broken or self._may_be_unreadable(name.name):
+            return True
+        return kind in self._nameless or None in self._nameless
 
     def is_broken(self, kind: str) -> bool:
         """Whether a document of that kind has mistakes."""

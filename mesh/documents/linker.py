@@ -62,7 +62,15 @@ def link(given: LinkInput) -> list[Diagnostic]:
     sound = {item.document for item in given.parsed}
     keys = [(document.key(), document) for document in given.documents]
     broken = {key for key, document in keys if key is not None and document not in sound}
-    index = Index(given.parsed, given.existing, broken, given.unreadable, partial=given.partial)
+    nameless = [document.data.get("kind") for key, document in keys if key is None]
+    index = Index(
+        given.parsed,
+        given.existing,
+        broken,
+        given.unreadable,
+        nameless=nameless,
+        partial=given.partial,
+    )
     found = list(_duplicates(given, keys))
     found += _meshes(index)
     found += _clashes(index)

@@ -10,6 +10,7 @@ from typing import cast
 import jsonschema_rs
 
 from mesh.diagnostics import Diagnostic, Severity
+from mesh.documents.foreign import counterpart
 from mesh.documents.parser import Document
 from mesh.documents.salvage import Remnant, salvage
 from mesh.documents.values import Path, Value
@@ -180,12 +181,14 @@ def _check_head(document: Document) -> Diagnostic | None:
     if expected is None:
         near = nearest(kind, API_VERSIONS)
         hint = f'did you mean "{near}"?' if near else f"the kinds are {one_of(API_VERSIONS)}"
+        hint = counterpart(kind, version) or hint
         return Finding(("kind",), "unknown-kind", f"{shown(kind)} is not a kind", hint).diagnostic(
             document
         )
     if version != expected:
         message = f"{shown(version)} is not the apiVersion of {kind}"
-        hint = f'write "{expected}"'
+        foreign = expected == MESH_API and counterpart(kind, version)
+        hint = foreign or f'write "{expected}"'
         return Finding(("apiVersion",), "unknown-api-version", message, hint).diagnostic(document)
     return None
 

@@ -1,6 +1,8 @@
 """Mistakes in words: what is wrong, where, and what to do, for each rule of a schema."""
 
 import difflib
+import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -133,13 +135,43 @@ def _missing(broken: _Broken) -> list[Finding]:
     name = cast("str", getattr(broken.rule, "property", ""))
     message = f'{broken.where} needs "{name}"'
     rules = cast("dict[str, dict[str, Value]]", broken.schema.get("properties", {}))
-    hint = ""
     rule = rules.get(name, {})
     if "enum" in rule:
         hint = f"one of {one_of(cast('list[Value]', rule['enum']))}"
-    elif isinstance(rule.get("description"), str):
-        hint = f"{name}: {rule['description']}"
+    elif example := _example(rule):
+        hint = f"such as {name}: {example}"
+    else:
+        hint = f"{name}: {rule['description']}" if "description" in rule else ""
     return [Finding(broken.path, "missing-field", message, hint, missing=name)]
+
+
+def _example(schema: dict[str, Value]) -> str:
+    """A value that the schema takes, as people write it on one line; empty where it has none."""
+    if isinstance(examples := schema.get("examples"), list):
+        return flow(examples[0])
+    if isinstance(item := schema.get("items"), dict):
+        within = _example(item)
+        return f"[{within}]" if within else ""
+    if isinstance(choices := schema.get("enum"), list):
+        return flow(choices[0])
+    rules = cast("dict[str, dict[str, Value]]", schema.get("properties", {}))
+    needed = [str(name) for name in cast("list[Value]", schema.get("required", []))]
+    parts = {name: _example(rules.get(name, {})) for name in needed}
+    is_whole = parts and all(parts.values())
+    return "{" + ", ".join(f"{k}: {v}" for k, v in parts.items()) + "}" if is_whole else ""
+
+
+def flow(value: Value) -> str:
+    """A value as YAML on one line."""
+    match value:
+        case dict():
+            return "{" + ", ".join(f"{key}: {flow(part)}" for key, part in value.items()) + "}"
+        case list():
+            return "[" + ", ".join(map(flow, value)) + "]"
+        case str() if re.fullmatch(r"[A-Za-z/][-./\w]*|\d+[a-z]\w*", value):
+            return value
+        case _:
+            return json.dumps(value)
 
 
 def _type(broken: _Broken) -> list[Finding]:
@@ -148,14 +180,25 @@ def _type(broken: _Broken) -> list[Finding]:
     raw = broken.document.raw(broken.path)
     hint = ""
     if "string" in types and raw and not isinstance(broken.value, str):
-        hint = f'quote it: "{raw}"'
+        hint = _as_text(broken, raw)
     elif isinstance(broken.value, str) and not {"object", "array"} & set(types):
         hint = "write it without quotes" if _is_plain(broken.value, types) else ""
     elif "array" in types and isinstance(broken.value, dict):
         hint = 'begin each item with "- "'
+    if not hint and {"object", "array"} & set(types) and (example := _example(broken.schema)):
+        is_item = "array" in types and isinstance(broken.value, str) and "{" not in example
+        hint = f"write [{flow(broken.value)}]" if is_item else f"such as {example}"
     given = raw if raw and not isinstance(broken.value, str) else shown(broken.value)
     message = f"{broken.where} must be {wanted}, not {given}"
     return [Finding(broken.path, "wrong-type", message, hint)]
+
+
+def _as_text(broken: _Broken, raw: str) -> str:
+    """What to write for a number or a word of YAML's own where text is wanted."""
+    pattern = broken.schema.get("pattern")
+    if pattern is None or re.search(cast("str", pattern), raw):
+        return f'quote it: "{raw}"'
+    return f"write {broken.schema.get('x-pattern-words', 'text')}"
 
 
 def _is_plain(value: str, types: Sequence[str]) -> bool:

@@ -195,8 +195,10 @@ def _stranger(service: ServiceName, manifest: Manifest) -> NotFound:
     known = {entry.key.name for entry in manifest.values() if entry.key.kind == Kind.SERVICE}
     known |= {target.name for entry in manifest.values() for target in entry.admits}
     near = get_close_matches(service.name, known, n=1)
-    hint = f'did you mean "{near[0]}"?' if near else (
-        "so it may call nothing; let it in by an AccessPolicy of what it shall call (`from`)"
+    hint = (
+        f'did you mean "{near[0]}"?'
+        if near
+        else ("so it may call nothing; let it in by an AccessPolicy of what it shall call (`from`)")
     )
     message = f'"{service}" has no document, no rule names it, and no sidecar runs as it'
     return NotFound(message, hint)

@@ -1,7 +1,7 @@
 """Documents from the disk or standard input: bounded, without loops, each mistake at its place.
 
 Names are relative to the git root, so that they are the same in every checkout; outside of git
-they are relative to the given path.
+they are relative to the given path, and begin with it where several are given.
 """
 
 import os
@@ -44,27 +44,38 @@ class Reading:
         """Note what could not be read."""
         self.diagnostics.append(Diagnostic(Position(name), Severity.ERROR, code, message, hint))
 
+    def warn(self, name: str, code: str, message: str, hint: str) -> None:
+        """Note what is probably not meant."""
+        self.diagnostics.append(Diagnostic(Position(name), Severity.WARNING, code, message, hint))
+
     def first_visit(self, status: os.stat_result) -> bool:
         """Whether a file or folder is met for the first time: links may lead in circles."""
-        identity = (status.st_dev, status.st_ino)
-        if identity in self.seen:
-            return False
-        self.seen.add(identity)
-        return True
+        is_first = not self.has_visited(status)
+        self.seen.add((status.st_dev, status.st_ino))
+        return is_first
+
+    def has_visited(self, status: os.stat_result) -> bool:
+        """Whether a file or folder was met."""
+        return (status.st_dev, status.st_ino) in self.seen
 
 
 def read_paths(paths: Sequence[str]) -> Reading:
     """Read files, folders (every `*.yaml` and `*.yml` below, hidden ones left out) and `-`.
 
-    Each file once, in the order of their names. Blocks.
+    Each file once, in the order of their names. A folder that has none is worth a warning. Blocks.
     """
     reading = Reading()
     for text in paths:
         if text == STDIN:
             _read_stdin(reading)
         else:
-            _read_path(Path(text), reading)
+            _read_path(Path(text), reading, is_one_of_several=len(paths) > 1)
     return reading
+
+
+def is_read(name: str) -> bool:
+    """Whether a file in a folder is one of documents, by its name."""
+    return name.lower().endswith(SUFFIXES)
 
 
 def git_root(path: Path) -> Path | None:
@@ -84,17 +95,23 @@ def _read_stdin(reading: Reading) -> None:
         reading.files.append(SourceFile(STDIN_NAME, data))
 
 
-def _read_path(path: Path, reading: Reading) -> None:
+def _read_path(path: Path, reading: Reading, *, is_one_of_several: bool) -> None:
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 (keeps symbolic links as they are)
     root = git_root(absolute)
     try:
-        mode = absolute.stat().st_mode
+        status = absolute.stat()
     except OSError as error:
         _refuse_missing(path, error, reading)
         return
-    if stat.S_ISDIR(mode):
-        for file in _walk(absolute, root or absolute, reading):
-            _read_file(file, _name(file, root or absolute), reading)
+    if stat.S_ISDIR(status.st_mode):
+        is_new = not reading.has_visited(status)
+        files = list(_walk(absolute, root or absolute, reading))
+        before = path if root is None and is_one_of_several else Path()
+        for file in files:
+            _read_file(file, (before / _name(file, root or absolute)).as_posix(), reading)
+        if is_new and not files:
+            hint = "names of files that are read there end in .yaml or .yml"
+            reading.warn(str(path), "no-documents", "the folder has no documents", hint)
     else:
         name = str(path) if not path.is_absolute() and ".." not in path.parts else path.name
         _read_file(absolute, _name(absolute, root) if root else name, reading)
@@ -131,7 +148,7 @@ def _walk(folder: Path, root: Path, reading: Reading) -> Iterator[Path]:
             continue
         if entry.is_dir():
             yield from _walk(entry, root, reading)
-        elif entry.suffix in SUFFIXES:
+        elif is_read(entry.name):
             yield entry
 
 

@@ -341,7 +341,7 @@ class Sidecar:
         )
         is_ready = self._place.data_plane.is_ready
         return Registration(
-            self._discovery, self._clock, endpoint, placement.app, is_ready, self._news
+            self._discovery, self._clock, endpoint, placement.app, is_ready, changed=self._news
         )
 
     async def _register(self) -> None:

@@ -39,6 +39,7 @@ class Registration:
         endpoint: Endpoint,
         app: Address,
         is_serving: Callable[[], Awaitable[bool]],
+        *,
         changed: Callable[[], None],
     ) -> None:
         self._discovery = discovery

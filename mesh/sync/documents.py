@@ -1,9 +1,7 @@
 """The documents of a commit, chosen by the rules of a folder on the disk."""
 
-from pathlib import PurePosixPath
-
 from mesh.model.source import Blob, BlobKind, GitCommit
-from mesh.operations.reading import SUFFIXES, Reading, take
+from mesh.operations.reading import Reading, is_read, take
 from mesh.ports import Repository
 
 _HINTS = {
@@ -25,8 +23,7 @@ async def read_commit(repository: Repository, commit: GitCommit, path: str) -> R
     files = [
         blob
         for blob in shown
-        if blob.kind is BlobKind.FILE
-        and (blob.name == path or PurePosixPath(blob.name).suffix in SUFFIXES)
+        if blob.kind is BlobKind.FILE and (blob.name == path or is_read(blob.name))
     ]
     reading = Reading()
     for blob in shown:

@@ -101,6 +101,12 @@ def test_a_broken_service_still_counts_as_defined() -> None:
     assert codes(broken, unsound, text) == ["unknown-value", "duplicate-key"]
 
 
+@pytest.mark.parametrize("head", ["apiVersion: mesh/v1\nkind: Service", "apiVersion: mesh/v1"])
+def test_a_document_without_a_name_may_be_the_one_that_is_referred_to(head: str) -> None:
+    nameless = f"{head}\nspec: {{protocol: http}}\n"
+    assert codes(nameless, route("[{backendRefs: [{name: b, port: 80}]}]")) == ["missing-field"]
+
+
 def test_an_unreadable_document_counts_as_defined() -> None:
     unreadable = service("api", "protocol: 'http")
     assert codes(unreadable, route("[{backendRefs: [{name: api, port: 80}]}]")) == ["yaml-syntax"]

@@ -20,6 +20,12 @@ def service(spec: str, metadata: str = "{name: api}") -> str:
     return f"apiVersion: mesh/v1\nkind: Service\nmetadata: {metadata}\nspec: {spec}\n"
 
 
+def policy(more: str) -> str:
+    head = "apiVersion: mesh/v1\nkind: TrafficPolicy\nmetadata: {name: api}\n"
+    spec = f"spec:\n  targetRefs: [{{kind: Service, name: api}}]\n  {more}\n"
+    return f"{service('{protocol: http}')}---\n{head}{spec}"
+
+
 def test_all_mistakes_of_a_document_come_at_once() -> None:
     text = """\
 apiVersion: mesh/v1
@@ -101,12 +107,34 @@ spec:
         (
             service("{protocol: http}", "{}"),
             'Service.metadata needs "name"',
-            "name: The document's name; with kind and namespace it makes the document the same "
-            "document.",
+            "such as name: api",
         ),
         (service("{protocol: http}") + "x: 1\n", '"x" is not a field of Service', None),
-        (service("").replace("spec: ", ""), 'Service needs "spec"', "spec: The service."),
-        (service("") + "# nothing", "Service.spec must be a mapping, not nothing", ""),
+        (
+            service("").replace("spec: ", ""),
+            'Service needs "spec"',
+            "such as spec: {protocol: http}",
+        ),
+        (
+            service("") + "# nothing",
+            "Service.spec must be a mapping, not nothing",
+            "such as {protocol: http}",
+        ),
+        (
+            service("{protocol: http, dependencies: api}"),
+            'Service.spec.dependencies must be a list, not "api"',
+            "write [api]",
+        ),
+        (
+            policy("timeouts: {request: 10}"),
+            "TrafficPolicy.spec.timeouts.request must be text, not 10",
+            'write a duration such as "250ms", "10s" or "1h30m"',
+        ),
+        (
+            policy("loadBalancer: random"),
+            'TrafficPolicy.spec.loadBalancer must be a mapping, not "random"',
+            "such as {algorithm: latency-aware}",
+        ),
     ],
 )
 def test_a_mistake_says_what_is_wrong_and_what_to_do(
@@ -123,7 +151,15 @@ def test_a_mistake_says_what_is_wrong_and_what_to_do(
     [
         ("apiVersion: mesh/v1\nkind: Servce", "2:7", "unknown-kind", 'did you mean "Service"?'),
         ("apiVersion: mesh/v1\nkind: Foo", "2:7", "unknown-kind", "the kinds are Mesh, Service"),
-        ("apiVersion: v1\nkind: Service", "1:13", "unknown-api-version", 'write "mesh/v1"'),
+        ("apiVersion: mesh/v2\nkind: Service", "1:13", "unknown-api-version", 'write "mesh/v1"'),
+        ("apiVersion: v1\nkind: Service", "1:13", "unknown-api-version", "this is a document of"),
+        (
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService",
+            "2:7",
+            "unknown-kind",
+            "its counterpart here: HTTPRoute",
+        ),
+        ("apiVersion: v1\nkind: ConfigMap", "2:7", "unknown-kind", "this is a document of Kube"),
         (
             "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: HTTPRoute",
             "1:13",

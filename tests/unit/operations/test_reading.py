@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.diagnostics import Severity
 from mesh.operations.reading import MAX_FILE_BYTES, git_root, read_paths
 
 
@@ -41,6 +42,25 @@ def test_names_are_relative_to_the_git_root(tmp_path: Path):
 def test_outside_of_git_a_single_file_keeps_its_name(tmp_path: Path):
     (tmp_path / "api.yaml").write_text("")
     assert names(tmp_path / "api.yaml") == ["api.yaml"]
+
+
+def test_outside_of_git_several_folders_stay_apart(tmp_path: Path):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "deep").mkdir(parents=True)
+        (tmp_path / folder / "deep" / "api.yaml").touch()
+    a, b = tmp_path / "a", tmp_path / "b"
+    assert names(a, b) == [f"{a}/deep/api.yaml", f"{b}/deep/api.yaml"]
+    assert names(a) == ["deep/api.yaml"]
+
+
+def test_a_folder_without_documents_is_worth_a_warning(tmp_path: Path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "api.json").touch()
+    (found,) = read_paths([str(tmp_path), str(tmp_path)]).diagnostics
+    assert (found.code, found.severity) == ("no-documents", Severity.WARNING)
+    (tmp_path / "sub" / "api.YAML").touch()
+    assert names(tmp_path) == ["sub/api.YAML"]
+    assert codes(tmp_path) == []
 
 
 def test_a_file_of_any_suffix_may_be_named(tmp_path: Path):

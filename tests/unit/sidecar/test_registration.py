@@ -50,7 +50,7 @@ async def test_listed_while_envoy_and_the_application_are_there(commits: Commits
         return is_ready
 
     async with RegisteredDiscovery(commits.store, clock=CLOCK) as discovery, app() as address:
-        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving, nobody)
+        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving, changed=nobody)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(registration.run())
             await health(discovery, [])
@@ -93,7 +93,7 @@ async def test_an_envoy_that_is_slow_for_a_moment_stays_in_use(
         return answer is not False
 
     async with Told(commits.store, clock=CLOCK) as discovery, app() as address:
-        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving, nobody)
+        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving, changed=nobody)
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(registration.run())
             await is_over.wait()
@@ -111,7 +111,7 @@ async def test_an_application_that_goes_away_takes_no_requests(commits: Commits)
     async with discovery, asyncio.TaskGroup() as tasks:
         async with app() as address:
             registration = Registration(
-                discovery, QUICK, ENDPOINT, address, is_serving, lambda: told.append(None)
+                discovery, QUICK, ENDPOINT, address, is_serving, changed=lambda: told.append(None)
             )
             running = tasks.create_task(registration.run())
             await health(discovery, [Health.HEALTHY])
