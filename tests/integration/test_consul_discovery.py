@@ -7,13 +7,12 @@ import urllib.request
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 
 import pytest
 
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.consul import ConsulDiscovery, ConsulSettings, shapes
-from mesh.adapters.consul.client import Client
+from mesh.adapters.consul.client import Client, path
 from mesh.errors import Denied, InputError, Unavailable, UsageError
 from mesh.model.catalog import Endpoint, Health
 from mesh.model.identity import ServiceName
@@ -138,13 +137,13 @@ async def test_a_catalog_that_was_built_anew_is_told_by_its_nodes(tmp_path):
         settings = ConsulSettings(address=server.endpoint)
         name = f"test-{server.endpoint.rpartition(':')[2]}"
         index, found = None, None
-        async with Client(settings) as client:
-            _, nobody = await client.ask("query", partial(client.short.catalog.node, "nobody"))
-            assert shapes.node(nobody) is None
-            while found is None:  # the server writes itself down soon after its election
-                ask = partial(client.queries.catalog.node, name, index=index, wait="10s")
-                index, answer = await client.ask("query", ask, wait=timedelta(seconds=15))
-                found = shapes.node(answer)
+        client = Client(settings)
+        client.open()
+        assert shapes.node((await client.query(path("catalog/node", "nobody")))[1]) is None
+        while found is None:  # the server writes itself down soon after its election
+            wait = timedelta(seconds=10)
+            index, answer = await client.query(path("catalog/node", name), index, wait)
+            found = shapes.node(answer)
         return found
 
     with consul(tmp_path) as server:
@@ -281,7 +280,7 @@ class Token:
 
 
 async def test_without_a_token_everything_is_denied(guarded, monkeypatch):
-    # The library would take this one.
+    # Consul's own command line would take this one.
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", ROOT)
     service, endpoint = service_of(5)
     discovery = connect(guarded)

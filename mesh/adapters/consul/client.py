@@ -1,41 +1,31 @@
-"""The Consul agent of this host over py-consul, with deadlines, pools and errors of ours."""
+"""The Consul agent of this host over its HTTP API, with deadlines, turns and errors of ours."""
 
 import asyncio
 import json
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar, cast
+from urllib.parse import quote, urlencode
 
-import aiohttp
-import consul.aio
-import consul.base
 import structlog
-from consul.callback import CB
-from consul.exceptions import (
-    ACLDisabled,
-    ACLPermissionDenied,
-    BadRequest,
-    ClientError,
-    ConsulException,
-)
 
-from mesh.errors import Denied, InputError, Unavailable, UsageError
-
-T = TypeVar("T")
+from mesh.errors import Denied, InputError, MeshError, Unavailable, UsageError
+from mesh.exchange import Answer, exchange, request
 
 _LOG = structlog.get_logger(__name__)
 
 # Consul refuses the 201st connection of one address (`http_max_conns_per_client`), which several
-# sidecars of a host share. Short requests have a pool of their own, so that no renewal waits for
+# sidecars of a host share. Short requests have turns of their own, so that no renewal waits for
 # a blocking query.
 QUERY_CONNECTIONS = 64
 _SHORT_CONNECTIONS = 4
+_MOST_BYTES = 64 << 20
 _NO_WAIT = timedelta()
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,44 +63,29 @@ class Right:
 
 
 class Client:
-    """Two connection pools to one agent. An async context manager; entering connects to nobody.
+    """Requests to one agent; `open` reads the token and certificate files.
 
-    Raises:
-        UsageError: on entering: the token or certificate files cannot be read.
+    A connection serves one request: a Consul that came back empty answers an index from before
+    only after the whole wait, so a query may not be repeated unseen where a kept one broke.
     """
 
     def __init__(self, settings: ConsulSettings) -> None:
         self._settings = settings
-        self._short: _Consul | None = None
-        self._queries: _Consul | None = None
+        self._host, self._port = "", 0
+        self._token: str | None = None
+        self._context: ssl.SSLContext | None = None
+        self._turns = asyncio.Semaphore(_SHORT_CONNECTIONS)
         # How often the token was replaced.
         self.tokens = 0
 
-    async def __aenter__(self) -> Self:
-        token, context = _token(self._settings), _tls(self._settings)
-        self._short = _Consul(self._settings, context, token, connections=_SHORT_CONNECTIONS)
-        self._queries = _Consul(self._settings, context, token, connections=QUERY_CONNECTIONS)
-        return self
+    def open(self) -> None:
+        """Make it ready; connects to nobody.
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for client in (self._short, self._queries):
-            if client is not None:
-                await client.close()
-
-    @property
-    def short(self) -> consul.aio.Consul:
-        """The library's client for requests that are answered at once."""
-        return _entered(self._short)
-
-    @property
-    def queries(self) -> consul.aio.Consul:
-        """The library's client for blocking queries."""
-        return _entered(self._queries)
+        Raises:
+            UsageError: the address is none, or the token or certificate files cannot be read.
+        """
+        self._host, self._port = _split(self._settings.address)
+        self._token, self._context = _token(self._settings), _tls(self._settings)
 
     def read_token_again(self) -> None:
         """Take up a token that was replaced in its file; `tokens` counts them."""
@@ -119,30 +94,50 @@ class Client:
         except UsageError as error:
             _LOG.warning("consul token cannot be read", reason=error.message)
             return
-        if token != self.short.token:
-            self.short.token = self.queries.token = token
+        if token != self._token:
+            self._token = token
             self.tokens += 1
 
-    async def ask(
-        self, verb: str, call: Callable[[], Awaitable[T]], *, wait: timedelta = _NO_WAIT
-    ) -> T:
-        """One request; `verb` is for messages, `wait` what it may block by its nature.
+    async def put(self, verb: str, path: str, body: object = None) -> bool:
+        """Write; `verb` is for messages. False: Consul does not know what the path names.
 
         Raises:
             Unavailable: no answer in time, no connection, or (Failed) a server error.
             Denied: the token is unknown or lacks a right.
             InputError: Consul refuses what was sent.
         """
-        with self._errors(verb):
-            async with asyncio.timeout((self._settings.timeout + wait).total_seconds()):
-                return await call()
+        content = b"" if body is None else json.dumps(body).encode()
+        answer = await self._ask(verb, "PUT", path, content)
+        return answer.status != HTTPStatus.NOT_FOUND
+
+    async def get(self, verb: str, path: str) -> object:
+        """What the agent says; None: Consul does not know it. Raises as `put`."""
+        return self._content(verb, await self._ask(verb, "GET", path))
+
+    async def query(
+        self, path: str, index: int | None = None, wait: timedelta = _NO_WAIT
+    ) -> tuple[int, object]:
+        """The index and what Consul says, once that is newer than `index` or `wait` is over.
+
+        Raises as `put`.
+        """
+        asked = {"dc": self._settings.datacenter, "index": index or None}
+        if index:
+            asked["wait"] = f"{wait.total_seconds():g}s"
+        given = urlencode({name: value for name, value in asked.items() if value is not None})
+        answer = await self._ask("query", "GET", f"{path}?{given}", wait=wait)
+        try:
+            found = int(answer.headers["x-consul-index"])
+        except (KeyError, ValueError) as error:
+            raise Failed(f"{self._where} fails to query: it gives no index") from error
+        return found, self._content("query", answer)
 
     async def may_read(self, rights: Sequence[Right]) -> bool:
         """Whether an empty answer can be believed: to Consul, no rights look like no instances.
 
         Raises:
             Denied: the token lacks a right.
-            Unavailable: as `ask`.
+            Unavailable: as `put`.
         """
         if not rights:
             return True
@@ -150,49 +145,79 @@ class Client:
             {"Resource": right.resource, "Access": "read", "Segment": right.segment}
             for right in rights
         ]
-
-        def ask() -> Awaitable[object]:
-            # What Consul's own interface asks; the library has no method for it.
-            path, headers = "/v1/internal/acl/authorize", self.short.prepare_headers(None)
-            post = self.short.http.post
-            answer = post(CB.json(), path, data=json.dumps(wanted), headers=headers)
-            return cast("Awaitable[object]", answer)
-
         try:
-            answers = await self.ask("authorize", ask)
+            # What Consul's own interface asks.
+            path, body = "/v1/internal/acl/authorize", json.dumps(wanted).encode()
+            answer = await self._ask("authorize", "POST", path, body)
         except _Unsupported:
             return True  # access control is switched off
+        answers = self._content("authorize", answer)
         if not isinstance(answers, list):
             return False  # a Consul that does not say
-        for answer, right in zip(answers, rights, strict=False):
-            if not answer.get("Allow"):
+        for answered, right in zip(answers, rights, strict=False):
+            if not answered.get("Allow"):
                 raise Denied(
                     f'the Consul token lacks {right.resource}:read on "{right.segment}"',
                     hint="give its policy that right: without it, services look empty",
                 )
         return True
 
-    @contextmanager
-    def _errors(self, verb: str) -> Iterator[None]:
-        where = f"Consul at {self._settings.url}"
-        try:
-            yield
-        except ACLPermissionDenied as error:
-            raise Denied(
-                f"{where} refuses to {verb}: {_first_line(error)}",
+    @property
+    def _where(self) -> str:
+        return f"Consul at {self._settings.url}"
+
+    async def _ask(
+        self, verb: str, method: str, target: str, body: bytes = b"", wait: timedelta = _NO_WAIT
+    ) -> Answer:
+        # Consul adds up to a sixteenth to the wait.
+        limit = self._settings.timeout + wait * 17 / 16
+        with self._errors(verb):
+            headers = {"x-consul-token": self._token} if self._token else _NONE
+            sent = request(method, target, self._settings.address, headers, body)
+            async with (
+                asyncio.timeout(limit.total_seconds()),
+                nullcontext() if wait else self._turns,
+            ):
+                connection = await asyncio.open_connection(
+                    self._host.strip("[]"), self._port, ssl=self._context
+                )
+                answer = await exchange(*connection, sent, _MOST_BYTES)
+        if answer.status >= HTTPStatus.BAD_REQUEST and answer.status != HTTPStatus.NOT_FOUND:
+            raise self._refusal(verb, answer)
+        return answer
+
+    def _content(self, verb: str, answer: Answer) -> object:
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
+        with self._errors(verb):
+            content: object = json.loads(answer.body)
+        return content
+
+    def _refusal(self, verb: str, answer: Answer) -> MeshError:
+        said = _first_line(answer.body.decode(errors="replace"))
+        if answer.status == HTTPStatus.FORBIDDEN:
+            return Denied(
+                f"{self._where} refuses to {verb}: {said}",
                 hint="check the token and its policy: service:write to register, "
                 "service:read and node:read to query",
-            ) from error
-        except ACLDisabled as error:
-            raise _Unsupported(f"{where}: {_first_line(error)}") from error
-        except (BadRequest, ClientError) as error:
-            raise InputError(f"{where} refuses to {verb}: {_first_line(error)}") from error
+            )
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            return _Unsupported(f"{self._where}: {said}")
+        if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return InputError(f"{self._where} refuses to {verb}: {answer.status} {said}")
+        return Failed(f"{self._where} fails to {verb}: {answer.status} {said}")
+
+    @contextmanager
+    def _errors(self, verb: str) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError as error:
-            raise Unavailable(f"{where} gave no answer in time to {verb}") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"{where} cannot be reached: {_first_line(error)}") from error
-        except (ConsulException, ValueError) as error:
-            raise Failed(f"{where} fails to {verb}: {_first_line(error)}") from error
+            raise Unavailable(f"{self._where} gave no answer in time to {verb}") from error
+        except OSError as error:
+            reason = _first_line(str(error)) or type(error).__name__
+            raise Unavailable(f"{self._where} cannot be reached: {reason}") from error
+        except ValueError as error:
+            raise Failed(f"{self._where} fails to {verb}: {_first_line(str(error))}") from error
 
 
 class Failed(Unavailable):
@@ -203,49 +228,9 @@ class _Unsupported(Unavailable):
     """Consul runs without access control."""
 
 
-class _HTTP(consul.aio.HTTPClient):  # type: ignore[misc]  # the library has no types
-    """The library's client with our session: its own adds the machine's authorities to
-    `cacert`, and has one default limit of connections.
-    """
-
-    def __init__(
-        self, settings: ConsulSettings, context: ssl.SSLContext | None, *, connections: int
-    ) -> None:
-        consul.base.HTTPClient.__init__(self, *_split(settings.address), settings.scheme)
-        # No connection is used twice: aiohttp repeats a GET whose kept connection broke, and a
-        # Consul that came back empty answers an index from before only after the whole wait.
-        connector = aiohttp.TCPConnector(limit=connections, ssl=context or True, force_close=True)
-        # Deadlines are ours, per request.
-        self._session = aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(total=None)
-        )
-
-
-class _Consul(consul.aio.Consul):  # type: ignore[misc]  # the library has no types
-    """The library without its environment variables."""
-
-    def __init__(
-        self,
-        settings: ConsulSettings,
-        context: ssl.SSLContext | None,
-        token: str | None,
-        *,
-        connections: int,
-    ) -> None:
-        self._made = _HTTP(settings, context, connections=connections)
-        host, port = _split(settings.address)
-        super().__init__(
-            host=host,
-            port=port,
-            scheme=settings.scheme,
-            verify=True,
-            dc=settings.datacenter,
-        )
-        # CONSUL_HTTP_TOKEN would override what was asked for.
-        self.token = token
-
-    def http_connect(self, *_arguments: object, **_keywords: object) -> _HTTP:
-        return self._made
+def path(api: str, *names: str) -> str:
+    """The path of an API of version 1 about what has these names."""
+    return "/".join(("/v1", api, *(quote(name, safe=":") for name in names)))
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -263,7 +248,7 @@ def _token(settings: ConsulSettings) -> str | None:
         return settings.token_file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f'Consul token file "{settings.token_file}" cannot be read: {_first_line(error)}'
+            f'Consul token file "{settings.token_file}" cannot be read: {_first_line(str(error))}'
         ) from error
 
 
@@ -276,18 +261,11 @@ def _tls(settings: ConsulSettings) -> ssl.SSLContext | None:
             context.load_cert_chain(settings.cert, settings.key)
     except (OSError, ssl.SSLError) as error:
         raise UsageError(
-            f"Consul certificates cannot be used: {_first_line(error)}",
+            f"Consul certificates cannot be used: {_first_line(str(error))}",
             hint="cacert, cert and key are paths of PEM files",
         ) from error
     return context
 
 
-def _entered(client: "_Consul | None") -> "_Consul":
-    if client is None:
-        raise RuntimeError("enter the client first")
-    return client
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

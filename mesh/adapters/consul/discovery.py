@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from datetime import timedelta
-from functools import partial
 from random import SystemRandom
 from types import TracebackType
 from typing import Self
 
 from mesh.adapters.consul.board import ALL_NAMES, Board
-from mesh.adapters.consul.client import QUERY_CONNECTIONS, Client, ConsulSettings, Failed
+from mesh.adapters.consul.client import QUERY_CONNECTIONS, Client, ConsulSettings, Failed, path
 from mesh.adapters.consul.shapes import check_id, definition, node, service_ids
 from mesh.errors import Denied, MeshError
 from mesh.model.catalog import Catalog, Endpoint, Health
@@ -25,7 +24,9 @@ _TICK = timedelta(seconds=5)
 _FIRST_BACKOFF_SECONDS = 0.1
 _MAX_BACKOFF_SECONDS = 5.0
 
-_Answer = tuple[str, object]
+
+_REGISTER = path("agent/service/register") + "?replace-existing-checks=true"
+_SERVICES = path("agent/services")
 
 
 class ConsulDiscovery:
@@ -47,7 +48,7 @@ class ConsulDiscovery:
         self._turns = asyncio.Semaphore(QUERY_CONNECTIONS)
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        self._client.open()
         await self._tasks.__aenter__()
         return self
 
@@ -59,11 +60,8 @@ class ConsulDiscovery:
     ) -> None:
         for task in self._running:
             task.cancel()
-        try:
-            # Not told of an error of the caller's block: it would come out as an ExceptionGroup.
-            await self._tasks.__aexit__(None, None, None)
-        finally:
-            await self._client.__aexit__(kind, error, traceback)
+        # Not told of an error of the caller's block: it would come out as an ExceptionGroup.
+        await self._tasks.__aexit__(None, None, None)
 
     # --- registration ---------------------------------------------------------------------
 
@@ -91,27 +89,25 @@ class ConsulDiscovery:
         if is_known and self._registered.get(endpoint.id) == mark:
             return
         self._registered.pop(endpoint.id, None)
-        service = self._client.short.agent.service
-        await self._client.ask("register", partial(service.register, **said))
+        await self._client.put("register", _REGISTER, said)
         self._registered[endpoint.id] = mark
 
     async def deregister(self, endpoint: Endpoint) -> None:
         """As `Discovery.deregister`."""
         self._registered.pop(endpoint.id, None)
-        agent = self._client.short.agent
         try:
-            await self._client.ask("deregister", partial(agent.service.deregister, endpoint.id))
+            await self._client.put("deregister", path("agent/service/deregister", endpoint.id))
         except Failed:
             # Consul answers 500 for a service that it does not know.
-            if endpoint.id in service_ids(await self._client.ask("deregister", agent.services)):
+            if endpoint.id in service_ids(await self._client.get("deregister", _SERVICES)):
                 raise
 
     async def _renew(self, endpoint: Endpoint) -> bool:
         """Set the check's status and its TTL anew; False: the agent may not know the check."""
-        check = self._client.short.agent.check
-        renew = check.ttl_fail if endpoint.health is Health.UNHEALTHY else check.ttl_pass
+        status = "fail" if endpoint.health is Health.UNHEALTHY else "pass"
         try:
-            return bool(await self._client.ask("renew", partial(renew, check_id(endpoint.id))))
+            where = path("agent/check", status, check_id(endpoint.id))
+            return await self._client.put("renew", where)
         except Failed:
             # Unknown (500 or 404, by version) and unwell look alike: registering anew tells.
             return False
@@ -186,28 +182,18 @@ class ConsulDiscovery:
         if witness is None:
             return False
         # The index alone does not tell: a catalog that is built anew may have overtaken it.
-        ask = partial(self._client.short.catalog.node, witness.name)
-        _, answer = await self._client.ask("query", ask)
+        _, answer = await self._client.query(path("catalog/node", witness.name))
         return node(answer) == witness
 
     async def _query(self, query: str, index: int) -> tuple[int, object]:
         """The answer's index and body, once something is newer than `index`; 0: at once."""
-        client = self._client.queries if index else self._client.short
-        ask: Callable[..., Awaitable[_Answer]] = (
-            client.catalog.services if query == ALL_NAMES else partial(client.health.service, query)
-        )
+        where = path("catalog/services") if query == ALL_NAMES else path("health/service", query)
         if not index:
-            return _index(await self._client.ask("query", ask))
+            return await self._client.query(where)
         async with self._turns:  # the time counts from one's turn
             wait = _WAIT if self._followed <= QUERY_CONNECTIONS else _SHORT_WAIT
-            call = partial(ask, index=index, wait=f"{wait.total_seconds():g}s")
-            # Consul adds up to a sixteenth to the wait.
-            return _index(await self._client.ask("query", call, wait=wait * 17 / 16))
+            return await self._client.query(where, index, wait)
 
     def _backoff(self, failures: int) -> timedelta:
         cap = min(_FIRST_BACKOFF_SECONDS * 2 ** min(failures, 10), _MAX_BACKOFF_SECONDS)
         return timedelta(seconds=self._random.uniform(0.05 * cap, cap))
-
-
-def _index(answer: _Answer) -> tuple[int, object]:
-    return int(answer[0]), answer[1]

@@ -51,7 +51,7 @@ class Instance:
 
 
 def definition(endpoint: Endpoint, ttl: timedelta) -> dict[str, object]:
-    """The arguments of the library's `agent.service.register`.
+    """The body of `/v1/agent/service/register`.
 
     Raises:
         InputError: a key of the meta data is the mesh's own.
@@ -61,25 +61,26 @@ def definition(endpoint: Endpoint, ttl: timedelta) -> dict[str, object]:
         raise InputError(f'meta key "{taken[0]}" is the mesh\'s own', "choose another key")
     is_healthy = endpoint.health is not Health.UNHEALTHY
     return {
-        "name": endpoint.service.name,
-        "service_id": endpoint.id,
-        "address": endpoint.address,
-        "port": endpoint.port,
-        "tags": [_TAG + endpoint.service.namespace, *sorted(endpoint.tags)],
-        "meta": {
+        "Name": endpoint.service.name,
+        "ID": endpoint.id,
+        "Address": endpoint.address,
+        "Port": endpoint.port,
+        "Tags": [_TAG + endpoint.service.namespace, *sorted(endpoint.tags)],
+        "Meta": {
             **endpoint.meta,
             _META_NAMESPACE: endpoint.service.namespace,
             _META_ID: endpoint.id,
             _META_HEALTH: (Health.HEALTHY if is_healthy else Health.UNHEALTHY).value,
         },
-        "check": {
-            "CheckID": check_id(endpoint.id),
-            "Name": "mesh sidecar",
-            "TTL": f"{ttl.total_seconds():g}s",
-            "Status": "passing" if is_healthy else _CRITICAL,
-            "DeregisterCriticalServiceAfter": _FORGET_AFTER,
-        },
-        "replace_existing_checks": True,
+        "Checks": [
+            {
+                "CheckID": check_id(endpoint.id),
+                "Name": "mesh sidecar",
+                "TTL": f"{ttl.total_seconds():g}s",
+                "Status": "passing" if is_healthy else _CRITICAL,
+                "DeregisterCriticalServiceAfter": _FORGET_AFTER,
+            }
+        ],
     }
 
 

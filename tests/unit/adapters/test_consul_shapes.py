@@ -116,14 +116,16 @@ def test_ids_and_nodes_are_read():
 
 def test_a_registration_says_everything():
     said = definition(ENDPOINT, timedelta(seconds=10))
-    assert (said["name"], said["service_id"], said["port"]) == ("api", "h1", 7)
-    assert said["tags"] == ["mesh-namespace=shop", "blue"]
-    assert said["check"]["TTL"] == "10s"
-    assert said["check"]["DeregisterCriticalServiceAfter"] == "10m"
+    assert (said["Name"], said["ID"], said["Port"]) == ("api", "h1", 7)
+    assert said["Tags"] == ["mesh-namespace=shop", "blue"]
+    (check,) = said["Checks"]
+    assert check["TTL"] == "10s"
+    assert check["DeregisterCriticalServiceAfter"] == "10m"
 
 
 def test_a_ttl_below_a_second_keeps_its_fraction():
-    assert definition(ENDPOINT, timedelta(milliseconds=1500))["check"]["TTL"] == "1.5s"
+    (check,) = definition(ENDPOINT, timedelta(milliseconds=1500))["Checks"]
+    assert check["TTL"] == "1.5s"
 
 
 @pytest.mark.parametrize("key", ["mesh-namespace", "mesh-id", "mesh-health"])

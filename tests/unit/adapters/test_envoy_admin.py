@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mesh.adapters.envoy.admin import Admin, Load, read_answer, read_load
+from mesh.adapters.envoy.admin import Admin, Load, read_load
 from mesh.errors import Unavailable
 
 
@@ -55,25 +55,3 @@ async def test_nobody_there_is_unavailable(tmp_path: Path) -> None:
     assert not await admin.is_ready()
     with pytest.raises(Unavailable, match=r"admin\.sock"):
         await admin.server_info()
-
-
-def test_answers_come_whole_or_in_chunks() -> None:
-    assert read_answer(b"HTTP/1.1 200 OK\r\nserver: envoy\r\n\r\nLIVE\n") == (200, "LIVE\n")
-    chunked = (
-        b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nINIT\n\r\na\r\n0123456789\r\n"
-    )
-    assert read_answer(chunked + b"0\r\n\r\n") == (503, "INIT\n0123456789")
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"",
-        b"HTTP/1.1 200 OK\r\n",
-        b"SSH-2.0-x\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
-    ],
-)
-def test_half_an_answer_is_none(answer: bytes) -> None:
-    with pytest.raises(ValueError, match=r"not whole|invalid literal"):
-        read_answer(answer)
