@@ -1,8 +1,8 @@
 """One exchange of HTTP/1.1 (RFC 9112) on a connection of its own, by hand.
 
-An HTTP client's library is a seventh of an agent's memory, and what an agent asks of its Envoy and
-of its host's Consul needs none: connections are not kept, redirects not followed, nothing is
-encoded.
+An HTTP client's library is a seventh of an agent's memory, and what an agent asks of its Envoy, of
+its host's Consul and of the certificate authority needs none: connections are not kept, redirects
+not followed, nothing is encoded.
 """
 
 import asyncio

@@ -16,13 +16,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import structlog
 
 from mesh import tls
 from mesh.ca import chain, tokens
 from mesh.ca.bundle import read_bundle, write_bundle
 from mesh.errors import CertificateRefused, Denied, InputError, MeshError, Unavailable
+from mesh.exchange import exchange, request
 from mesh.model.identity import SVID, Identity, TrustBundle
 from mesh.ports import Clock
 
@@ -278,39 +278,36 @@ class ServiceIssuer:
             _Untrusted: the server's certificate is not under the context's roots.
             MeshError: anything else.
         """
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, connect=CONNECT_SECONDS)
-        connector = aiohttp.TCPConnector(ssl=context, force_close=True)
-        url = self._settings.url
+        settings, url = self._settings, self._settings.url
+        content = b"" if body is None else json.dumps(body).encode()
+        sent = request(method, path, f"{settings.host}:{settings.port}", headers or {}, content)
         try:
-            async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
-                http.request(
-                    method, url + path, json=body, headers=headers, allow_redirects=False
-                ) as answer,
-            ):
-                content = bytearray()
-                async for part in answer.content.iter_any():
-                    content += part
-                    if len(content) > _MOST_BYTES:
-                        raise self._strange("it does not end")
-                return self._understood(answer.status, bytes(content))
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise self._unverified(error.certificate_error) from error
+            async with asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    connection = await asyncio.open_connection(
+                        settings.host.strip("[]"), settings.port, ssl=context
+                    )
+                answer = await exchange(*connection, sent, _MOST_BYTES)
+        except ssl.SSLCertVerificationError as error:
+            raise self._unverified(error) from error
         except TimeoutError as error:
             message = f"the certificate authority at {url} does not answer in time"
             raise Unavailable(message, self._down) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             message = f"the certificate authority at {url} is out of reach: {_reason(error)}"
             raise Unavailable(message, self._down) from error
+        except ValueError as error:
+            raise self._strange(str(error)) from error
+        return self._understood(answer.status, answer.body)
 
     @property
     def _down(self) -> str:
         return "see that `mesh ca serve` runs there and can be reached; it is tried again"
 
-    def _unverified(self, error: Exception) -> Exception:
+    def _unverified(self, error: ssl.SSLCertVerificationError) -> Exception:
         """What a refused server certificate means."""
         url, now = self._settings.url, self._clock.now()
-        match getattr(error, "verify_code", None):
+        match error.verify_code:
             case code if code in (_NOT_YET_VALID, _EXPIRED):
                 when = "is not valid yet" if code == _NOT_YET_VALID else "has expired"
                 message = (
@@ -325,7 +322,7 @@ class ServiceIssuer:
                     "MESH_CA a name that it has",
                 )
             case _:
-                return _Untrusted(getattr(error, "verify_message", "") or str(error))
+                return _Untrusted(error.verify_message or str(error))
 
     def _understood(self, status: int, content: bytes) -> Any:
         try:
@@ -355,14 +352,13 @@ def _kind(status: int) -> type[MeshError]:
             return Unavailable
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: OSError) -> str:
     """What happened, in the system's words."""
-    inner = getattr(error, "os_error", None) or error
-    if isinstance(inner, ssl.SSLError):
-        return (inner.reason or str(inner)).lower().replace("_", " ")
-    if isinstance(inner, OSError) and inner.errno and inner.errno > 0:
-        return os.strerror(inner.errno).lower()
-    return str(inner) or type(inner).__name__
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).lower().replace("_", " ")
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__
 
 
 def _load(file: Path) -> TrustBundle | None:

@@ -27,12 +27,14 @@ print(json.dumps([os.getpid(), sys.argv[1:], found.flags.state, found.flags.verb
                   found.given.service, list(found.given.tags), found.command, found.as_json]))
 print(json.dumps(dict(os.environ)))
 """
-HEAVY = {"typer", "pydantic", "pydantic_core", "rich", "jsonschema_rs", "ruamel", "aiohttp"}
+HEAVY = {"typer", "pydantic", "pydantic_core", "rich", "jsonschema_rs", "ruamel"}
+HEAVY |= {"aiohttp", "requests", "urllib3"}
 IMPORTS = """
 import json, sys
 import mesh.cli.agent, mesh.cli.announcement, mesh.cli.wiring
 import mesh.sidecar.run, mesh.adapters.ads, mesh.adapters.envoy, mesh.adapters.embedded
 import mesh.adapters.issuer, mesh.adapters.registered
+import mesh.adapters.etcd, mesh.adapters.consul, mesh.adapters.ca_client
 print(json.dumps([name.split(".")[0] for name in sys.modules]))
 """
 
@@ -56,7 +58,7 @@ def test_an_agent_is_the_same_process_and_knows_what_was_parsed(environment, tmp
     assert left == dict(os.environ) | environment
 
 
-def test_an_agent_keeps_nothing_of_the_command_line_in_memory():
+def test_an_agent_has_no_parser_and_no_http_library_in_memory():
     with python(IMPORTS) as child:
         out, _ = child.communicate(timeout=60)
     assert HEAVY.isdisjoint(json.loads(out))
