@@ -97,5 +97,5 @@ def demo(
 
     from mesh.demo.play import play
 
-    if asyncio.run(play(once=once, say=console.say_now)):
-        raise typer.Exit(1)
+    if code := asyncio.run(play(once=once, say=console.say_now)):
+        raise typer.Exit(code)

@@ -12,13 +12,14 @@ from mesh.demo.stage import Stage
 from mesh.demo.story import Say, Story
 from mesh.errors import MeshError, NotFound
 
+INTERRUPTED = 130
 PACKAGED = Path(__file__).parent / "policies"
 CHECKOUT = Path(__file__).parents[2] / "policies" / "shop"
 
 
 async def play(*, once: bool, say: Say) -> int:
-    """Tell the story; the number of checks that failed. Without `once` it then waits for
-    SIGINT or SIGTERM. Nothing that it started outlives it.
+    """Tell the story; the exit code: 1 if a check failed, 130 if it was interrupted. Without
+    `once` it then waits for SIGINT or SIGTERM. Nothing that it started outlives it.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -33,8 +34,11 @@ async def play(*, once: bool, say: Say) -> int:
         say("\nstopping: draining the sidecars, ending every process" if not once else "")
     for what in story.failed:
         say(f"failed: {what}")
-    say("demo: all checks passed" if telling and not story.failed else "demo: not all was well")
-    return len(story.failed) + (not telling)
+    if not telling:
+        say("demo: interrupted")
+        return INTERRUPTED
+    say("demo: not all was well" if story.failed else "demo: all checks passed")
+    return 1 if story.failed else 0
 
 
 async def _until(story: Story, stop: asyncio.Event) -> bool:
