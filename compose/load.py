@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 WORKERS = 4
 PAUSE_SECONDS = 0.03
 ANSWER_SECONDS = 15.0
+FLOW_SECONDS = 60.0
 
 
 @dataclass
@@ -65,10 +66,23 @@ class Load:
             seen, self._seen = self._seen, Seen()
         return seen
 
-    def during(self, seconds: float) -> Seen:
-        """What is seen from now on for so long."""
-        self.take()
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass."""
         self._stop.wait(seconds)
+
+    def after(self, requests: int) -> Seen:
+        """What was seen since the last time, once there are so many more answers.
+
+        Raises:
+            TimeoutError: there are not, in a minute.
+        """
+        with self._lock:
+            aim = self._seen.total + requests
+        deadline = time.monotonic() + FLOW_SECONDS
+        while self._seen.total < aim:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"fewer than {requests} answers in {FLOW_SECONDS:.0f} s")
+            self._stop.wait(PAUSE_SECONDS)
         return self.take()
 
     def _work(self) -> None:

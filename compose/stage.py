@@ -2,20 +2,23 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from compose.engine import Failure, compose_command, pulled, require_images, run
 
 HERE = Path(__file__).resolve().parent
 UP_SECONDS = 240
 COMMAND_SECONDS = 60
 SIDECARS = 7
+# A watch that is left behind in a container ends by itself.
+WATCH_SECONDS = 900
 # Finds the agent by its command line and ends it as the kernel would.
 KILL_AGENT = """
 import os, pathlib, signal
@@ -27,30 +30,6 @@ for process in pathlib.Path("/proc").glob("[0-9]*"):
 else:
     raise SystemExit("there is no agent")
 """
-
-
-class Failure(Exception):
-    """A command that failed, with its last words."""
-
-
-def run(
-    *words: str, text: str = "", env: Mapping[str, str] | None = None, timeout: float = 60
-) -> str:
-    """A command's standard output.
-
-    Raises:
-        Failure: it ended with something else than 0, or not in time.
-    """
-    try:
-        done = subprocess.run(
-            words, input=text, capture_output=True, text=True, env=env, timeout=timeout
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Failure(f"{' '.join(words[:4])} took longer than {timeout:.0f} s") from error
-    if done.returncode:
-        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
-        raise Failure(f"{' '.join(words[:6])} ended with {done.returncode}\n{last}")
-    return done.stdout
 
 
 def until(what: str, is_so: Callable[[], bool], seconds: float = 30) -> float:
@@ -74,24 +53,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def compose_command() -> list[str]:
-    """Compose 2 where it is, else 1.29."""
-    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
-        return ["docker", "compose"]
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
-    raise Failure("neither `docker compose` nor `docker-compose` is here: install Compose")
-
-
 class Stage:
-    """One run of the demo under a project name of its own, on free ports."""
+    """One run of the demo under a project name of its own, on free ports.
+
+    Raises:
+        Failure: Compose, or an image of the environment file, is missing.
+    """
 
     def __init__(self, environment_file: Path | None, command: list[str] | None = None) -> None:
+        self._command = [*(command or compose_command())]
+        if environment_file:
+            require_images(environment_file)
         self.entry = free_port()
         self.prometheus = free_port()
         self.project = f"mesh-tour-{os.getpid()}"
-        self._command = [*(command or compose_command()), "--project-name", self.project]
-        self._command += ["--file", str(HERE / "compose.yaml")]
+        self._command += ["--project-name", self.project, "--file", str(HERE / "compose.yaml")]
         if environment_file:
             self._command += ["--env-file", str(environment_file)]
         self._env = {
@@ -100,6 +76,7 @@ class Stage:
             "MESH_PROMETHEUS_PORT": str(self.prometheus),
         }
         self._ids: dict[str, str] = {}
+        self._newest: dict[str, Any] = {"head": 0, "sidecars": [], "sources": []}
 
     def compose(self, *words: str, timeout: float = COMMAND_SECONDS) -> str:
         """What Compose prints."""
@@ -107,10 +84,19 @@ class Stage:
 
     def up(self) -> None:
         """Start everything."""
-        self.compose("up", "-d", timeout=UP_SECONDS)
+        try:
+            self.compose("up", "-d", timeout=UP_SECONDS)
+        except Failure as failure:
+            raise pulled(failure) from failure
 
     def down(self) -> list[str]:
-        """Remove everything; what is still there after that, which should be nothing."""
+        """Remove everything; what is still there after that, which should be nothing. What the
+        engine was about to make when a start was broken off appears late: so twice.
+        """
+        left = self._remove()
+        return self._remove() if left else left
+
+    def _remove(self) -> list[str]:
         self.compose("unpause") if self._paused() else None
         self.compose("down", "--volumes", "--timeout", "3", timeout=UP_SECONDS)
         label = f"label=com.docker.compose.project={self.project}"
@@ -118,9 +104,9 @@ class Stage:
         left += [run("docker", kind, "ls", "-q", "--filter", label) for kind in _KINDS]
         return " ".join(left).split()
 
-    def logs(self) -> str:
-        """The last lines of everybody."""
-        return self.compose("logs", "--tail", "15")
+    def logs(self, service: str | None = None) -> str:
+        """The last lines of a service, or of everybody."""
+        return self.compose("logs", "--tail", "20", *([service] if service else []))
 
     def container(self, service: str) -> str:
         """A service's container; asked for once, since names differ between Composes."""
@@ -149,10 +135,27 @@ class Stage:
         """What `mesh WORDS` prints."""
         return self.inside("sync", "mesh", *words)
 
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Follow `mesh status --watch`: asking anew all the time would cost a core."""
+        watch = ("timeout", str(WATCH_SECONDS), "mesh", "status", "--watch", "--output", "json")
+        command = ["docker", "exec", self.container("sync"), *watch]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+            reader = threading.Thread(target=self._follow, args=[process.stdout])
+            reader.start()
+            try:
+                yield
+            finally:
+                process.kill()
+                reader.join()
+
+    def _follow(self, lines: IO[bytes]) -> None:
+        for line in lines:
+            self._newest = json.loads(line)
+
     def status(self) -> dict[str, Any]:
-        """`mesh status`."""
-        status: dict[str, Any] = json.loads(self.mesh("status", "--output", "json"))
-        return status
+        """What `mesh status` says now, while `watching`."""
+        return self._newest
 
     def is_in_sync(self, revision: int) -> bool:
         """Whether every sidecar runs head, which is at least that revision."""
@@ -160,12 +163,13 @@ class Stage:
         states = [sidecar["state"] for sidecar in status["sidecars"]]
         return status["head"] >= revision and states == ["in-sync"] * SIDECARS
 
-    def commit(self, message: str, files: Mapping[str, str]) -> str:
-        """Commit files of the policies' folder to the repository; the commit's id."""
-        for name, text in files.items():
-            self.inside("sync", "sh", "-c", f"cat >/srv/git/policies/{name}", text=text)
-        script = 'cd /srv/git && git add -A && git commit -qm "$1" && git rev-parse HEAD'
-        return self.inside("sync", "sh", "-c", script, "sh", message).strip()
+    def commit(self, message: str, name: str, text: str) -> str:
+        """Commit a file of the policies' folder to the repository; the commit's id."""
+        script = (
+            'cd /srv/git && cat >policies/"$1" && git add -A && git commit -qm "$2" '
+            "&& git rev-parse HEAD"
+        )
+        return self.inside("sync", "sh", "-c", script, "sh", name, message, text=text).strip()
 
     def revert(self) -> str:
         """`git revert` of the newest commit; the new one's id."""

@@ -1,4 +1,4 @@
-"""The policies of policies/deny, tried on real servers, a real authority and real Envoys."""
+"""The policies of `mesh init`, tried on real servers, a real authority and real Envoys."""
 
 import urllib.error
 import urllib.request
@@ -28,7 +28,9 @@ def web(tmp_path_factory):
         CAContainer(network, Servers(etcd, consul)) as ca,
     ):
         store = etcd.store(tmp_path_factory.mktemp("certificates"))
-        run_mesh("apply", "policies/deny", "--yes", store=store)
+        policies = str(tmp_path_factory.mktemp("policies"))
+        run_mesh("init", policies, store=store)  # instead of your own folder
+        run_mesh("apply", policies, "--yes", store=store)
         app = DockerContainer("mesh:dev", entrypoint=SHOP, network=network)
         with (
             app.with_command("api --port 8000"),
