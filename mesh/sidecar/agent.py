@@ -42,7 +42,7 @@ from mesh.sidecar.ports import Ready, SidecarPorts
 from mesh.sidecar.reconciler import Inputs, Reconciler
 from mesh.sidecar.registration import Registration
 from mesh.sidecar.remembered import Remembered
-from mesh.sidecar.reporter import Reporter
+from mesh.sidecar.reporter import RENEWAL, Reporter, rival
 from mesh.sidecar.retry import Backoff, forever
 from mesh.sidecar.standing import Standing
 from mesh.sidecar.telemetry import Observed, Telemetry
@@ -58,6 +58,8 @@ _ARRIVAL = timedelta(milliseconds=150)
 _ADOPTION_PATIENCE = timedelta(seconds=1)
 # A store that is there answers in milliseconds; one that is not must not hold up a cold start.
 _START_PATIENCE = timedelta(milliseconds=300)
+# So many renewals are longer than the lease of a sidecar that is gone.
+_ID_LOOKS = 5
 # Off the way to Envoy and to the report, and together with what comes along.
 _CACHE_DELAY = timedelta(milliseconds=200)
 _CACHE_INTERVAL = timedelta(seconds=5)
@@ -286,6 +288,7 @@ class Sidecar:
         if is_empty:
             on_ready(self._ready())
             await self._until(lambda now: now.is_serving)
+        await self._own_id()
         self._serving.set()
         await self._arrive()
         self._announced.set()
@@ -293,6 +296,20 @@ class Sidecar:
         await self._step("remember", self._save(), _STEP)  # who is ready survives a power cut
         if not is_empty:
             on_ready(self._ready())
+
+    async def _own_id(self) -> None:
+        """Return unless another host's sidecar has this id and goes on reporting under it for
+        longer than the lease of one that is gone. Where the store is away nobody can tell.
+        """
+        reporter = self._reporter
+        if self._policies.is_in_touch:
+            await newer_within(reporter.holds, 0, _STEP)
+        for _ in range(_ID_LOOKS):
+            if reporter.holds.value is not False:
+                return
+            await self._clock.sleep(RENEWAL)
+        await self._place.data_plane.drain(timedelta())
+        raise rival(self._place.folder.id)
 
     def _is_empty(self, standing: Standing) -> bool:
         scope = self._policies.newest.value

@@ -2,7 +2,7 @@
 
 The lease (`alive`) lasts 10 s and is renewed each 3 s; when it runs out, the status stays and
 readers call the sidecar stale. `alive` holds a token of the sidecar's folder, so that two sidecars
-with one id on two hosts are noticed: the second one serves and reports nothing.
+with one id on two hosts are noticed: the second one reports nothing.
 
 A change is told at once, a storm of them at the pace of the store: each report is a write to disk
 of every member, and `head` reaches all agents at the same moment.
@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from mesh.errors import Conflict, LeaseLost, MeshError
+from mesh.latest import Latest
 from mesh.model.status import SidecarStatus
 from mesh.planning import keyspace
 from mesh.planning.status_codec import encode_status
@@ -34,7 +35,10 @@ _ACKNOWLEDGEMENT = timedelta(milliseconds=100)
 
 
 class Reporter:
-    """Reports what `describe` says at a moment; `changed` asks for a report at once."""
+    """Reports what `describe` says at a moment; `changed` asks for a report at once.
+
+    `holds`: whether the id is this sidecar's; None until the store has said.
+    """
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class Reporter:
         self._outage = Outage("status reports")
         self._lock = asyncio.Lock()
         self._has_left = False
+        self.holds: Latest[bool | None] = Latest(None)
 
     def changed(self) -> None:
         """There is something new to say."""
@@ -75,7 +80,7 @@ class Reporter:
                     if not self._has_left:
                         await self._report()
             except MeshError as error:
-                self._outage.failed(error.message)
+                self._outage.failed(error.message, error.hint)
                 if isinstance(error, LeaseLost):
                     self._lease = None
                 await self._clock.sleep(min(backoff.next(), RENEWAL / 3))
@@ -131,7 +136,8 @@ class Reporter:
     async def _claim(self, status: SidecarStatus) -> None:
         known = (await self._store.fetch([self._alive_key])).get(self._alive_key)
         if known is not None and known.value != self._owner:
-            raise Conflict(f'another sidecar reports under the id "{self._id}"')
+            self.holds.set(False)
+            raise rival(self._id)
         lease = await self._store.lease(LEASE)
         await self._store.commit(
             Transaction(
@@ -143,6 +149,15 @@ class Reporter:
             )
         )
         self._lease, self._renewed, self._written = lease, self._clock.monotonic(), status
+        self.holds.set(True)
+
+
+def rival(id: str) -> Conflict:
+    """The error of the second of two sidecars with one id."""
+    return Conflict(
+        f'a sidecar with the id "{id}" reports from another host',
+        hint="give each sidecar an --id of its own",
+    )
 
 
 def _is_in_between(status: SidecarStatus) -> bool:

@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from mesh.errors import Conflict, Unavailable
 from mesh.ports import Issuer, Store
 from mesh.sidecar import agent
 from tests.support.mesh_host import CLOCK, Host, more
+from tests.support.revisions import QUICK
 
 SERVICE = """
 apiVersion: mesh/v1
@@ -175,6 +178,30 @@ async def test_one_id_has_one_agent(host: Host) -> None:
     with pytest.raises(Conflict, match='"one" runs already'):
         await host.start("web", id="one")
     assert (await host.start("web")).ready.id != "one"
+
+
+async def test_one_id_on_two_hosts_is_refused_and_the_first_one_keeps_its_calls(
+    host: Host, tmp_path: Path
+) -> None:
+    apps = host.apps("first", "second")
+    await host.start("api", apps["first"], id="one")
+    web = await host.start("web")
+    quick, other = replace(host.ports(), clock=QUICK), tmp_path / "other"
+    with pytest.raises(Conflict, match='"one" reports from another host') as refused:
+        await host.start("api", apps["second"], quick, id="one", state=other)
+    assert "--id" in refused.value.hint
+    assert (await host.until(web, "api")).said["backend"] == "first"
+    assert not [*other.glob("sidecars/*/envoy.json")]
+
+
+async def test_an_id_whose_host_is_gone_is_free_when_its_lease_has_run_out(
+    host: Host, tmp_path: Path
+) -> None:
+    apps = host.apps("first", "second")
+    await (await host.start("api", apps["first"], id="one")).crash()
+    second = await host.start("api", apps["second"], id="one", state=tmp_path / "other")
+    assert (await host.status("one")).inbound == second.ready.inbound
+    await second.stop()
 
 
 async def test_a_damaged_cache_is_a_clean_start(host: Host) -> None:

@@ -95,6 +95,15 @@ async def test_a_second_sidecar_with_the_id_reports_nothing_until_the_first_is_g
             await member(commits.store, lambda m: m[0].status.revision == 9)
 
 
+async def test_who_holds_an_id_is_known_once_the_store_has_said(commits: Commits) -> None:
+    async with reporting(commits.store, Describing(), "us") as ours:
+        assert await once(ours.holds, lambda holds: holds is not None)
+        async with reporting(commits.store, Describing(), "them") as theirs:
+            assert not await once(theirs.holds, lambda holds: holds is not None)
+            await ours.withdraw()
+            assert await once(theirs.holds, bool)
+
+
 class Forgetful(FaultyStore):
     """A store whose leases have always run out when they are to be renewed."""
 
