@@ -12,7 +12,14 @@ import pytest
 from mesh.adapters.clock import SystemClock
 from mesh.adapters.etcd import EtcdSettings, EtcdStore, is_sound
 from mesh.adapters.etcd.stream import SILENCE_SECONDS
-from mesh.errors import InputError, OutcomeUnknown, OutOfSpace, OutsideError, Unavailable
+from mesh.errors import (
+    InputError,
+    OutcomeUnknown,
+    OutOfSpace,
+    OutsideError,
+    Unavailable,
+    UsageError,
+)
 from mesh.ports import Put, Transaction, Watched
 from tests.support.etcd import etcdctl, store_of
 from tests.support.servers import Server, etcd, etcd_cluster, free_ports
@@ -86,6 +93,26 @@ async def test_a_name_without_an_address_is_unavailable_and_says_so() -> None:
     settings = EtcdSettings(endpoints=("no.such.host.invalid:2379",), timeout=timedelta(seconds=1))
     with pytest.raises(Unavailable, match=r"no address for etcd at no\.such\.host\.invalid:2379"):
         await EtcdStore(settings, clock=SystemClock()).__aenter__()
+
+
+async def test_members_of_two_clusters_are_refused(server: Server, tmp_path: Path) -> None:
+    (nobody,) = free_ports(1)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    with etcd(folder) as other:
+        named = (server.endpoint, f"127.0.0.1:{nobody}", other.endpoint)
+        settings = EtcdSettings(endpoints=named)
+        with pytest.raises(UsageError, match=r"are of different clusters") as refused:
+            await EtcdStore(settings, clock=SystemClock()).__aenter__()
+    assert server.endpoint in refused.value.message
+    assert other.endpoint in refused.value.message
+
+
+async def test_a_member_that_is_down_is_no_other_cluster(members: list[Server]) -> None:
+    members[1].kill()
+    settings = EtcdSettings(endpoints=tuple(member.endpoint for member in members))
+    async with EtcdStore(settings, clock=SystemClock()) as store:
+        assert await store.scan("") == {}
 
 
 async def test_a_crash_and_restart_loses_nothing(server: Server) -> None:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import grpc
 import grpc.aio
+from aetcd.rpc import rpc_pb2 as pb
 from aetcd.rpc import rpc_pb2_grpc as rpc
 
 from mesh.adapters.etcd.diagnosis import diagnose, tls_context
@@ -26,6 +27,7 @@ from mesh.errors import (
     OutcomeUnknown,
     OutOfSpace,
     Unavailable,
+    UsageError,
 )
 from mesh.ports import Clock
 
@@ -57,6 +59,9 @@ _DISARM = (
     "delete what is not needed, then `etcdctl compact` a recent revision, `etcdctl defrag` each"
     " member and `etcdctl alarm disarm`; or raise --quota-backend-bytes"
 )
+
+# How long a member may take to say which cluster it is of, before it counts as away.
+CHECK_SECONDS = 0.5
 
 # etcd gives its errors no type but these texts (api/v3rpc/rpctypes/error.go), which its own
 # client matches too.
@@ -119,8 +124,8 @@ class Members:
         self._settings = settings
         self._clock = clock
         self._random = SystemRandom()
-        credentials = _credentials(settings)
-        self._members = [_connect(endpoint, credentials) for endpoint in settings.endpoints]
+        self._credentials = _credentials(settings)
+        self._members = [_connect(name, self._credentials) for name in settings.endpoints]
         self._random.shuffle(self._members)
         self._at = 0
 
@@ -133,6 +138,38 @@ class Members:
         """Use the next one, unless that was done meanwhile."""
         if member is self.current:
             self._at = (self._at + 1) % len(self._members)
+
+    async def check(self) -> None:
+        """Ask everybody at once, by connections of a moment, which cluster it belongs to: were they
+        two, each failure of a member would change the mesh. Who does not answer says nothing.
+
+        Raises:
+            UsageError: the settings name members of different clusters.
+        """
+        if len(self._members) == 1:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            asked = {
+                member.endpoint: tasks.create_task(self._cluster_of(member.endpoint))
+                for member in self._members
+            }
+        found = {task.result(): endpoint for endpoint, task in asked.items() if task.result()}
+        if len(found) > 1:
+            raise UsageError(
+                f"the members of etcd at {' and '.join(sorted(found.values()))} are of different "
+                "clusters",
+                hint="name the members of one cluster in the store's setting",
+            )
+
+    async def _cluster_of(self, endpoint: str) -> int | None:
+        member = _connect(endpoint, self._credentials)
+        try:
+            status = await member.maintenance.Status(pb.StatusRequest(), timeout=CHECK_SECONDS)
+        except grpc.aio.AioRpcError:
+            return None
+        finally:
+            await member.channel.close()
+        return int(status.header.cluster_id)
 
     async def close(self) -> None:
         """Close every channel."""

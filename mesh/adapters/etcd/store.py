@@ -60,6 +60,7 @@ class EtcdStore:
         self._entered = Members(self._settings, self._clock)
         try:
             await self.fetch(["head"])  # linearizable: proves the quorum, TLS and the rights
+            await self._entered.check()
         except BaseException:
             await self._entered.close()
             raise
