@@ -152,6 +152,7 @@ async def _etcd_version(store: Store) -> Finding:
 async def _discovery(settings: Settings, store: Store, clock: Clock) -> Finding:
     """Whether a catalog can be had."""
     name = "the store" if settings.discovery is None else f"Consul {settings.discovery.host}"
+    hint = "check MESH_DISCOVERY: its address, and the token's rights"
     try:
         async with (
             make_discovery(settings, store, clock) as discovery,
@@ -160,12 +161,12 @@ async def _discovery(settings: Settings, store: Store, clock: Clock) -> Finding:
             async for catalog in catalogs:
                 if catalog.stale:
                     message = f"{name}: {catalog.stale}"
-                    return Finding("discovery", Level.ERROR, message, "see MESH_DISCOVERY")
+                    return Finding("discovery", Level.ERROR, message, hint)
                 services = console.plural(len(catalog.names), "service")
                 return Finding("discovery", Level.OK, f"{name} knows {services}")
     except MeshError as error:
-        return _failed("discovery", error, "see MESH_DISCOVERY")
-    return Finding("discovery", Level.ERROR, f"{name} says nothing", "see MESH_DISCOVERY")
+        return _failed("discovery", error, hint)
+    return Finding("discovery", Level.ERROR, f"{name} says nothing", hint)
 
 
 async def _authority(settings: Settings, store: Store, clock: Clock) -> list[Finding]:

@@ -116,7 +116,7 @@ class Registration:
             try:
                 await self._discovery.register(replace(self._endpoint, health=health), ttl=TTL)
             except MeshError as error:
-                self._outage.failed(error.message)
+                self._outage.failed(error.message, error.hint)
                 return
             finally:
                 self.tried.set()

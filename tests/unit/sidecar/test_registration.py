@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+import structlog.testing
 
 from mesh.adapters.registered import RegisteredDiscovery
+from mesh.errors import Denied
 from mesh.model.catalog import Catalog, Endpoint, Health
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Address
@@ -121,3 +123,27 @@ async def test_an_application_that_goes_away_takes_no_requests(commits: Commits)
             await health(discovery, [Health.HEALTHY])
         assert (registration.is_app_accepting, len(told)) == (True, 2)
         running.cancel()
+
+
+class Guarded(RegisteredDiscovery):
+    """A discovery that refuses."""
+
+    async def register(self, endpoint: Endpoint, *, ttl: timedelta) -> None:
+        raise Denied("refused to register", hint="check the token")
+
+
+async def test_what_to_do_about_a_refused_registration_is_told(commits: Commits) -> None:
+    async def is_serving() -> bool:
+        return True
+
+    async with Guarded(commits.store, clock=CLOCK) as discovery, app() as address:
+        registration = Registration(discovery, QUICK, ENDPOINT, address, is_serving, changed=nobody)
+        with structlog.testing.capture_logs() as logged:
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(registration.run())
+                await registration.tried.wait()
+                running.cancel()
+        assert not registration.is_registered
+    assert [(line["reason"], line["hint"]) for line in logged] == [
+        ("refused to register", "check the token")
+    ]
