@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from compose import engine
 from tools import servers
 from tools.images import debian
 from tools.servers import BIN, TOOLS, Failure, locate, run
@@ -43,24 +44,15 @@ def main() -> int:
     """0: everything is there; 1: not, with the remedy on standard error."""
     TOOLS.mkdir(exist_ok=True)
     try:
-        require_engine()
+        engine.require_engine()
         debian.require_debian()
         with (TOOLS / "images.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             make()
-    except Failure as failure:
+    except (Failure, engine.Failure) as failure:
         print(f"images: {failure}", file=sys.stderr)
         return 1
     return 0
-
-
-def require_engine() -> None:
-    """Raise a Failure where no Docker engine answers."""
-    if shutil.which("docker") is None:
-        raise Failure("there is no docker program\ninstall Docker: a client and an engine")
-    done = subprocess.run(["docker", "version"], capture_output=True, text=True, timeout=60)
-    if done.returncode:
-        raise Failure(f"no Docker engine answers\n{done.stderr.strip()}")
 
 
 def make() -> None:
