@@ -2,7 +2,7 @@
 
 from tests.faults.bed import Bed
 from tests.faults.catalogue import fault
-from tests.fleet.figures import Figures, restarts
+from tests.fleet.figures import AT_FIRST, Figures, restarts
 from tests.fleet.fleet import fleet
 
 AGENTS = 200
@@ -13,7 +13,7 @@ TIMES = 3
 async def agents_restarted(bed: Bed) -> str:
     figures = Figures(AGENTS)
     async with fleet(AGENTS) as made:
-        await made.order("start")
+        await made.order("start", at_once=AT_FIRST)
         await made.until_reported(1)
         bed.fault()
         await restarts(made, figures, TIMES)
