@@ -33,9 +33,7 @@ _STATISTICS_PREFIXES = (
     "listener_manager",
     "overload",
     "extension_config_discovery",
-    "http.outbound.downstream_rq_",
     "http.outbound.rq_direct_response",
-    "http.inbound.downstream_rq_",
     "http.inbound.rbac",
     "http.outbound.rbac",
     "tcp",
@@ -72,9 +70,12 @@ _STATISTICS_SUFFIXES = (
 )
 
 
+# Of what a listener counts for each request, a third is read: not its times, nor each request by
+# protocol and as completed.
 # Codes and times, where a sidecar's metrics are scraped: of the two dozen statistics that Envoy
 # then keeps for each route and cluster, the ones without "internal", "external" and classes.
 _STATISTICS_PATTERNS = (
+    r"http\.(in|out)bound\.downstream_rq_([1-5]xx|active|total)",
     r"cluster\.[^.]+\.upstream_rq_(\d+|time)",
     r"vhost\.[^.]+\.route\..+\.upstream_rq_(\d+|time)",
 )

@@ -29,6 +29,8 @@ _APP_IDLE: Final = timedelta(milliseconds=1500)
 the application closes its idle connection fails. Connecting on one host costs next to nothing.
 """
 _BUFFER_BYTES: Final = 32 * 1024
+_PEER_BUFFER_BYTES: Final = 1024 * 1024
+"""Of the one connection to a peer; as at its inbound listener."""
 _STREAMS: Final = 100
 _STREAM_WINDOW_BYTES: Final = 64 * 1024
 _UNLIMITED: Final = 2**32 - 1
@@ -75,11 +77,12 @@ def _endpoints(destination: Destination) -> Generated:
 
 def _destination(view: View, destination: Destination, retries: Iterable[Retry]) -> Generated:
     name = cluster_name(destination.target)
+    shared = destination.peer is not None and destination.protocol.is_http
     fields: JSON = {
         "name": name,
         **_instances(name, destination),
         "connect_timeout": text(destination.timeouts.connect or _CONNECT),
-        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
+        "per_connection_buffer_limit_bytes": _PEER_BUFFER_BYTES if shared else _BUFFER_BYTES,
         "circuit_breakers": {"thresholds": [_limits(destination, retries)]},
         **balancer(destination.algorithm),
         **ejection(destination.outlier_detection),

@@ -31,15 +31,11 @@ REASON_HEADER: Final = "x-mesh-reason"
 application's own is removed by the inbound routes (by the outbound ones for ExternalServices).
 """
 
-FAILURE_HEADER: Final = "x-mesh-failure"
-"""How the application failed, as the callee's sidecar tells the caller's: `FAILURE_CONNECT` (the
-app accepts no connection, response flag UF) or `FAILURE_RESET` (it hung up, flags UC and UR). The
-inbound listener's mappers set it, so that the caller can tell a reset from an ordinary 503 and
-retry on it; the outbound routes remove it.
+REASON_CONNECT: Final = "connect-failure"
+REASON_RESET: Final = "reset"
+"""How the application failed: it accepts no connection (response flag UF), or it hung up (UC, UR).
+Over two hops both are an ordinary 503, so that the caller's sidecar retries on these reasons.
 """
-
-FAILURE_CONNECT: Final = "connect"
-FAILURE_RESET: Final = "reset"
 
 ADS: Final[JSON] = {
     "ads": {},

@@ -32,6 +32,11 @@ from mesh.model.snapshot import ResourceType
 _TYPE: Final = "type.googleapis.com/envoy.extensions."
 _HCM: Final = _TYPE + "filters.network.http_connection_manager.v3.HttpConnectionManager"
 _BUFFER_BYTES: Final = 32 * 1024
+_PEER_BUFFER_BYTES: Final = 1024 * 1024
+"""Of a connection that carries all requests of a peer: 64 answers of 1 KB at once are more than one
+connection's share, and to stop and resume reading them cost 9 % of the callee's CPU. A peer that
+stalls is bounded by its streams' windows, which are more than this.
+"""
 _STREAMS: Final = 100
 _STREAM_WINDOW_BYTES: Final = 64 * 1024
 _HANDSHAKE: Final = timedelta(seconds=10)
@@ -56,7 +61,6 @@ def _outbound(view: View) -> Generated:
         "http_protocol_options": {"enable_trailers": True},
         "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST"},
         "forward_client_cert_details": "SANITIZE",
-        "local_reply_config": replies.outbound(),
         "http_filters": [_external_access(), _router(view)],
     }
     return _listener(
@@ -88,6 +92,7 @@ def _inbound(view: View, inbound: Inbound) -> Generated:
     """What the mesh reaches the application by: mutual TLS, access rules, the application."""
     lifetime = spread(view.max_connection_duration, view.placement.id)
     http = inbound.protocol.is_http
+    buffer = _PEER_BUFFER_BYTES if http else _BUFFER_BYTES
     access = authorization.HTTP_ACCESS if http else authorization.TCP_ACCESS
     decided = _inbound_http(view, lifetime) if http else _inbound_tcp(lifetime)
     leads_to = (ResourceType.ROUTE, INBOUND_ROUTES) if http else (ResourceType.CLUSTER, APP_CLUSTER)
@@ -107,6 +112,7 @@ def _inbound(view: View, inbound: Inbound) -> Generated:
             leads_to,
         ),
         sources=inbound.sources,
+        buffer=buffer,
     )
 
 
@@ -128,7 +134,6 @@ def _inbound_http(view: View, lifetime: timedelta) -> list[JSON]:
         # What a caller says of itself is dropped; the handshake's URIs take its place.
         "forward_client_cert_details": "SANITIZE_SET",
         "set_current_client_cert_details": {"uri": True},
-        "local_reply_config": replies.inbound(),
         "http_filters": [
             _discovered(authorization.HTTP_ACCESS, authorization.HTTP_RBAC),
             _router(view),
@@ -165,6 +170,7 @@ def _http_manager(name: str, routes: str) -> dict[str, Any]:
         "use_remote_address": False,
         "internal_address_config": {"cidr_ranges": [_NOBODY]},
         "early_header_mutation_extensions": [_strip()],
+        "local_reply_config": replies.local_replies(),
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
         "proxy_100_continue": True,
@@ -181,7 +187,7 @@ _NOBODY: Final[JSON] = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 def _strip() -> JSON:
     """Drops Envoy's own headers from requests: they would override time-outs and retries."""
     mutations = _TYPE + "http.early_header_mutation.header_mutation.v3.HeaderMutation"
-    remove = {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-", "ignore_case": True}}}
+    remove = {"remove_on_match": {"key_matcher": {"prefix": "x-envoy-"}}}
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {"@type": mutations, "mutations": [remove]},
@@ -259,6 +265,7 @@ def _listener(
     chain: JSON,
     names: tuple[tuple[ResourceType, str], ...],
     sources: tuple[Position, ...] = (),
+    buffer: int = _BUFFER_BYTES,
 ) -> Generated:
     socket = {"address": address.address, "port_value": address.port}
     body = {
@@ -266,7 +273,7 @@ def _listener(
         "address": {"socket_address": socket},
         "traffic_direction": direction,
         "filter_chains": [chain],
-        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
+        "per_connection_buffer_limit_bytes": buffer,
         # With it a second Envoy silently takes half of the connections, as somebody else.
         "enable_reuse_port": False,
     }

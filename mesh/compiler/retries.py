@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from mesh.compiler.durations import text
-from mesh.compiler.generated import FAILURE_CONNECT, FAILURE_HEADER, FAILURE_RESET, JSON
+from mesh.compiler.generated import JSON, REASON_CONNECT, REASON_HEADER, REASON_RESET
 from mesh.model.policy import Retry, RetryOn
 
 IDEMPOTENT: Final = ("DELETE", "GET", "HEAD", "OPTIONS", "PUT", "TRACE")
@@ -63,13 +63,13 @@ def _methods(retry: Retry) -> JSON:
 
 
 def _marks(on: frozenset[RetryOn]) -> list[JSON]:
-    """Over two hops the application's failure arrives as a plain 503, which its sidecar marks."""
+    """Over two hops the application's failure arrives as a plain 503, with its sidecar's reason."""
     values: set[str] = set()
     if on & {RetryOn.CONNECT_FAILURE, RetryOn.RESET}:
-        values.add(FAILURE_CONNECT)
+        values.add(REASON_CONNECT)
     if RetryOn.RESET in on:
-        values.add(FAILURE_RESET)
-    return [{"name": FAILURE_HEADER, "string_match": {"exact": each}} for each in sorted(values)]
+        values.add(REASON_RESET)
+    return [{"name": REASON_HEADER, "string_match": {"exact": each}} for each in sorted(values)]
 
 
 def _elsewhere(*, last_resort: bool) -> JSON:

@@ -14,7 +14,6 @@ from mesh.compiler import authorization, headers, paths, redirects, retries
 from mesh.compiler.durations import text
 from mesh.compiler.generated import (
     APP_CLUSTER,
-    FAILURE_HEADER,
     INBOUND_ROUTES,
     JSON,
     OUTBOUND_ROUTES,
@@ -62,7 +61,6 @@ def outbound(view: View, memory: Memory) -> Generated:
         json={
             "name": OUTBOUND_ROUTES,
             "virtual_hosts": [*hosts, _unknown_host(view)],
-            "response_headers_to_remove": [FAILURE_HEADER],
         },
         sources=tuple(sorted(sources)),
         names=tuple((ResourceType.CLUSTER, name) for name in sorted(map(cluster_name, targets))),
@@ -91,8 +89,8 @@ def inbound(view: View) -> Generated:
         json={
             "name": INBOUND_ROUTES,
             "virtual_hosts": [{"name": APP_CLUSTER, "domains": ["*"], "routes": [everything]}],
-            # Only a sidecar says why or how a request failed; its own replies get these later.
-            "response_headers_to_remove": [REASON_HEADER, FAILURE_HEADER],
+            # Only a sidecar says why a request failed; its own replies get theirs later.
+            "response_headers_to_remove": [REASON_HEADER],
         },
         sources=view.inbound.sources if view.inbound else (),
         names=((ResourceType.CLUSTER, APP_CLUSTER),),

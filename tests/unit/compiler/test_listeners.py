@@ -43,9 +43,10 @@ def test_every_listener_is_one_envoys_alone_and_bounded() -> None:
     items = (service("db", Protocol.TCP, 5432), allow("db", "api"))
     made = found(view(*items, upstreams=("db",)))
     assert made.keys() == {"outbound", "upstream/service/default/db", "inbound"}
-    for each in made.values():
+    for name, each in made.items():
         assert each["enable_reuse_port"] is False
-        assert each["per_connection_buffer_limit_bytes"] == 32 * 1024
+        kib = 1024 if name == "inbound" else 32
+        assert each["per_connection_buffer_limit_bytes"] == kib * 1024
 
 
 def test_paths_and_headers_are_read_one_way_only() -> None:

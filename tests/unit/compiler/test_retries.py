@@ -35,14 +35,14 @@ def test_each_condition_in_envoys_words(condition: RetryOn, expected: set[str]) 
     assert _on(condition) == expected
 
 
-def test_a_connect_failure_is_retried_on_its_mark_only_and_a_reset_on_both() -> None:
+def test_a_connect_failure_is_retried_on_its_reason_only_and_a_reset_on_both() -> None:
     def marks(condition: RetryOn) -> list[str]:
         found = _policy(on=frozenset({condition}))["retriable_headers"]
-        assert {each["name"] for each in found} == {"x-mesh-failure"}
+        assert {each["name"] for each in found} == {"x-mesh-reason"}
         return [each["string_match"]["exact"] for each in found]
 
-    assert marks(RetryOn.CONNECT_FAILURE) == ["connect"]
-    assert marks(RetryOn.RESET) == ["connect", "reset"]
+    assert marks(RetryOn.CONNECT_FAILURE) == ["connect-failure"]
+    assert marks(RetryOn.RESET) == ["connect-failure", "reset"]
 
 
 def test_statuses_alone_add_no_condition() -> None:

@@ -146,9 +146,7 @@ def test_what_must_not_reach_the_caller_is_removed() -> None:
     first, second = found["route"]["weighted_clusters"]["clusters"]
     assert first["response_headers_to_remove"] == ["endpoint-load-metrics"]
     assert "response_headers_to_remove" not in second
-    assert routes.outbound(view(), Memory()).json["response_headers_to_remove"] == [
-        "x-mesh-failure"
-    ]
+    assert "response_headers_to_remove" not in routes.outbound(view(), Memory()).json
 
 
 def test_access_to_an_external_service_is_decided_on_its_share() -> None:
@@ -238,7 +236,7 @@ def test_inbound_is_everything_to_the_application() -> None:
     assert host["domains"] == ["*"]
     assert everything["route"]["cluster"] == "app"
     assert everything["route"]["timeout"] == "0s"
-    assert generated.json["response_headers_to_remove"] == ["x-mesh-reason", "x-mesh-failure"]
+    assert generated.json["response_headers_to_remove"] == ["x-mesh-reason"]
     assert generated.names == ((ResourceType.CLUSTER, "app"),)
 
 
