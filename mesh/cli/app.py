@@ -31,6 +31,19 @@ for group in (changes, inspection, sync, sidecars, host):
 authority.register(app)
 
 
+def _mention_global_options(group: typer.Typer) -> None:
+    """Each command's help says that there are more options than its own."""
+    for command in group.registered_commands:
+        command.epilog = f"{command.epilog}\n\n{_EVERYWHERE}"
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _mention_global_options(inner.typer_instance)
+
+
+_EVERYWHERE = f"Every command takes {', '.join(_GLOBAL)} and --verbose; see mesh --help."
+_mention_global_options(app)
+
+
 @app.callback(invoke_without_command=True)
 def main(
     context: typer.Context,

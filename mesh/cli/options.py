@@ -29,7 +29,9 @@ class PlanOutput(StrEnum):
     MARKDOWN = "markdown"
 
 
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="text or json.")]
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="The form of what is printed.")
+]
 Paths = Annotated[
     list[str],
     typer.Argument(metavar="PATH...", help="Files, folders, or - for standard input."),

@@ -18,7 +18,10 @@ _Meta = Annotated[
 _Tags = Annotated[
     list[str] | None, typer.Option("--tag", metavar="T", help="For selectors; may repeat.")
 ]
-_Id = Annotated[str | None, typer.Option("--id", metavar="ID", help="The instance's own name.")]
+_Id = Annotated[
+    str | None,
+    typer.Option("--id", metavar="ID", help="Else <host>-<namespace>-<service>-<n>."),
+]
 _Inbound = Annotated[
     str | None, typer.Option("--inbound", metavar="HOST:PORT", help="Listens for callers here.")
 ]
@@ -41,7 +44,9 @@ _Metrics = Annotated[
 ]
 _Drain = Annotated[
     str | None,
-    typer.Option("--drain", metavar="DURATION", help="At the end open requests have this long."),
+    typer.Option(
+        "--drain", metavar="DURATION", help="At the end open requests have this long; else 8s."
+    ),
 ]
 
 
