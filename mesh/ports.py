@@ -3,7 +3,7 @@
 Errors are those of `mesh.errors`; every call has a deadline of its own inside the adapter.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -184,9 +184,12 @@ class Discovery(Protocol):
 class DataPlane(Protocol):
     """One Envoy process: started or adopted, watched, restarted, drained."""
 
-    async def run(self) -> None:
+    async def run(self, leave: Callable[[], Awaitable[object]]) -> None:
         """Adopt the running Envoy of this sidecar, else start one; restart it with backoff when
         it dies. Runs until cancelled; cancelling leaves the Envoy running.
+
+        One that serves and cannot be adopted (another version, another bootstrap) is drained
+        first, and before that `leave` takes callers away from it.
         """
         ...
 

@@ -81,6 +81,8 @@ def _show_members(status: Status) -> None:
         console.say(line.replace(f" {state} ", f" {paint(state, _STATES[state])} ", 1))
         if member.message:
             console.say(f"    {member.message}")
+        if member.status.upgrade:
+            console.say(f"    {member.status.upgrade}: reload it (SIGHUP)")
 
 
 def show_history(revisions: Sequence[Revision], *, as_json: bool) -> None:
@@ -184,6 +186,7 @@ def _member_json(member: Member, head: int) -> JSON:
         else {"address": address_text(status.app), "accepting": status.is_app_accepting},
         "certificate": None if expiry is None else {"not_after": instant(expiry)},
         "message": member.message,
+        "upgrade": status.upgrade,
         "sockets": status.sockets,
         "time": instant(status.time),
         "diagnostics": [console.diagnostic_json(item) for item in status.rejections],

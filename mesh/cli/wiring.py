@@ -126,6 +126,7 @@ def sidecar_ports(settings: Settings) -> "SidecarPorts":
     """Everything that a sidecar needs of the outside world."""
     from mesh.adapters.ads import AdsServer
     from mesh.adapters.envoy import EnvoyProcess
+    from mesh.adapters.installed import Installed
     from mesh.adapters.scrape import ScrapeEndpoint
     from mesh.sidecar.ports import SidecarPorts
 
@@ -141,6 +142,7 @@ def sidecar_ports(settings: Settings) -> "SidecarPorts":
         data_plane=lambda folder, bootstrap: EnvoyProcess(
             folder=folder, bootstrap=bootstrap, clock=clock
         ),
+        upgrade=Installed().upgrade,
     )
 
 

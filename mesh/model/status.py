@@ -24,7 +24,8 @@ class SidecarState(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SidecarStatus:
     """What a sidecar reports. `revision` is the newest it runs in full, `seen` the newest it
-    compiled; `rejections` are of `seen`. `stale` is why it runs on old news, if it does.
+    compiled; `rejections` are of `seen`. `stale` is why it runs on old news, if it does, and
+    `upgrade` what is newer on its disk than what runs, if something is.
     `app` is where the application shall be; callers get nothing from it unless `is_app_accepting`.
     """
 
@@ -37,6 +38,7 @@ class SidecarStatus:
     upstreams: Mapping[ServiceName, Address] = field(default_factory=dict)
     rejections: tuple[Diagnostic, ...] = ()
     stale: str | None = None
+    upgrade: str | None = None
     certificate_not_after: datetime | None = None
     sockets: str = ""
     app: Address | None = None

@@ -102,6 +102,10 @@ def check_sidecars(members: Iterable[Member], head: int, now: datetime) -> Itera
     for member in members:
         count += 1
         yield from _check_sidecar(member, head)
+        if member.is_alive and member.status.upgrade:
+            message = f"{member.status.id}: {member.status.upgrade}"
+            hint = "one instance after the other: systemctl reload, or SIGHUP to the agent"
+            yield Finding("upgrade", Level.WARNING, message, hint)
         yield from _check_certificate(member, now)
     if not count:
         yield Finding("sidecars", Level.OK, "none runs")

@@ -31,6 +31,7 @@ def encode_status(status: SidecarStatus) -> bytes:
             ],
             "rejections": [write_diagnostic(item) for item in status.rejections],
             "stale": status.stale,
+            "upgrade": status.upgrade,
             "certificate_not_after": None if expiry is None else expiry.isoformat(),
             "sockets": status.sockets,
             "app": _address(status.app),
@@ -65,6 +66,7 @@ def decode_status(data: bytes) -> SidecarStatus:
             },
             rejections=tuple(read_diagnostic(item) for item in value["rejections"]),
             stale=value["stale"],
+            upgrade=value.get("upgrade"),
             certificate_not_after=None if expiry is None else datetime.fromisoformat(expiry),
             sockets=value["sockets"],
             app=_read_address(value.get("app")),  # agents before 0.2 say nothing of it

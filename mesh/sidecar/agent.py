@@ -119,6 +119,7 @@ class Sidecar:
         self._place = place
         self._service = service = options.service
         self._grace = options.drain
+        self._upgrade = ports.upgrade
         self._store = LateStore(ports.store, clock)
         self._discovery = LateDiscovery(lambda: ports.discovery(self._store), clock)
         self._policies = PolicySource(self._store, service, clock, place.remembered.scope)
@@ -181,7 +182,7 @@ class Sidecar:
             tasks.create_task(self._store.hold())
             tasks.create_task(self._discovery.hold())
             tasks.create_task(self._server.run())
-            tasks.create_task(self._place.data_plane.run())
+            tasks.create_task(self._place.data_plane.run(self._leave))
             for what, attempt in surviving.items():
                 tasks.create_task(forever(self._clock, what, attempt))
             tasks.create_task(self.telemetry.run())
@@ -209,6 +210,13 @@ class Sidecar:
         await self._step("withdraw the status", self._reporter.withdraw(), _STEP)
         await self._step("remember", self._save(), _STEP)
         _log.info("ended", id=self._place.folder.id)
+
+    async def _leave(self) -> None:
+        """Let callers turn away from an earlier agent's Envoy that is about to be replaced."""
+        if self._registration is not None:
+            await self._step("reach discovery", self._discovery.entered(), _STEP)
+            await self._step("deregister", self._registration.withdraw_earlier(), _STEP)
+            await self._clock.sleep(_PROPAGATION)
 
     async def _step(self, what: str, work: Awaitable[object], limit: timedelta) -> None:
         """Something whose failure or slowness must not keep the next from happening."""
@@ -384,6 +392,7 @@ class Sidecar:
             upstreams=self._reconciler.compiled.value.upstreams,
             rejections=standing.rejections,
             stale="; ".join(self._troubles()) or None,
+            upgrade=self._upgrade(),
             certificate_not_after=svid.not_after if svid else None,
             sockets=str(self._place.folder.sockets),
             app=placement.app,

@@ -36,7 +36,7 @@ class SidecarPorts:
     for its Unix socket, the data plane for its private folder and Envoy's bootstrap.
     `scrape` is made for an address, what /metrics answers and why the sidecar does not serve (None:
     it does); without it there are no metrics. `is_trust_published`: the authority publishes its
-    roots in the store itself.
+    roots in the store itself. `upgrade` says what has been installed since the sidecar started.
     """
 
     clock: Clock
@@ -49,6 +49,7 @@ class SidecarPorts:
     scrape: (
         Callable[[Address, Callable[[], Awaitable[str]], Callable[[], str | None]], Scraped] | None
     ) = None
+    upgrade: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,16 @@ class Registration:
         _log.info("deregistered", service=str(self._endpoint.service), id=self._endpoint.id)
         return True
 
+    async def withdraw_earlier(self) -> None:
+        """Take out what an earlier agent of this instance registered, until it is registered anew.
+
+        Raises:
+            OutsideError: discovery is out of reach.
+        """
+        async with self._lock:
+            await self._discovery.deregister(self._endpoint)
+            self._said = None
+
     async def _health(self) -> Health:
         accepts = await _accepts(self._app)
         if accepts and await self._is_serving():

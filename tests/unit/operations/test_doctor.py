@@ -53,6 +53,15 @@ def test_a_port_of_another_program_is_told_and_a_sidecars_own_is_fine():
         assert found.level is Level.OK
 
 
+def test_what_is_newer_on_the_disk_than_what_runs_is_told():
+    old = status("old", revision=7, seen=7, upgrade="Envoy 1.41.0 is installed, 1.40.0 runs")
+    found = [item for item in check_sidecars([Member(old, True)], 7, NOON) if item.hint]
+    assert [(item.check, item.level) for item in found] == [("upgrade", Level.WARNING)]
+    assert found[0].message == "old: Envoy 1.41.0 is installed, 1.40.0 runs"
+    assert "systemctl reload" in found[0].hint
+    assert "upgrade" not in {item.check for item in check_sidecars([Member(old, False)], 7, NOON)}
+
+
 def test_sidecars_that_are_not_in_sync_are_told():
     members = [
         Member(status("fine", revision=7, seen=7), True),

@@ -27,6 +27,7 @@ FULL = status(
         ),
     ),
     stale="the store is away",
+    upgrade="Envoy 1.41.0 is installed, 1.40.0 runs",
     certificate_not_after=NOON + timedelta(hours=24),
     sockets="/run/mesh",
 )
