@@ -63,7 +63,7 @@ async def prepare_reading(
     if not drafted.documents and not allow_empty:
         raise InputError(
             f"there is no document in {given}",
-            f'this would delete all that "{source}" owns; if that is meant, give --allow-empty',
+            f'see whether the path is right; to delete all that "{source}" owns, --allow-empty',
         )
     plan = diff(
         state.manifest, drafted.desired, base=state.number, change=state.change, source=source

@@ -5,11 +5,13 @@ import hmac
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,7 @@ class Syncing:
 
     def __init__(self, child: "subprocess.Popen[str]") -> None:
         self.child = child
+        self.is_running = True
 
     def until(self, **wanted: Any) -> Any:
         """The next report that has these facts."""
@@ -52,12 +55,17 @@ class Syncing:
                 return report
         raise AssertionError("it ended")
 
+    def kill(self) -> None:
+        """As a power cut: it says nothing more."""
+        self.child.kill()
+        self.is_running = False
+
 
 @contextmanager
 def syncing(mesh: Mesh, *arguments: str, **environment: str) -> Iterator[Syncing]:
     child = subprocess.Popen(
         [sys.executable, "-m", "mesh", "sync", "--repo", "origin", "--path", "policies",
-         "--output", "json", *arguments],
+         "--output", "json", *arguments],  # of an option that is given twice the last one counts
         cwd=mesh.folder,
         env=mesh.environment | environment,
         stdout=subprocess.PIPE,
@@ -65,9 +73,11 @@ def syncing(mesh: Mesh, *arguments: str, **environment: str) -> Iterator[Syncing
         text=True,
     )  # fmt: skip
     try:
-        yield Syncing(child)
-        child.send_signal(signal.SIGTERM)
-        assert child.wait(timeout=30) == 0
+        sync = Syncing(child)
+        yield sync
+        if sync.is_running:
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(timeout=30) == 0
     finally:
         child.kill()
         child.communicate()
@@ -161,3 +171,77 @@ def test_a_rollback_holds_until_the_next_commit(mesh: Mesh, origin: Origin):
         sync.until(state="synced", revision=4)
     newest = mesh("history", "--output", "json").json[:2]
     assert [item["restores"] for item in newest] == [None, 1]
+
+
+def test_another_host_takes_over_when_the_leader_is_killed(mesh: Mesh, origin: Origin):
+    store = {"MESH_STORE": f"sqlite://{mesh.folder}/state/mesh.db"}
+    here = store | {"MESH_STATE": str(mesh.folder / "here")}
+    there = store | {"MESH_STATE": str(mesh.folder / "there")}
+    with syncing(mesh, "--interval", "100ms", **there) as second:
+        second.until(state="synced", revision=1)
+        assert leader(mesh) == second.child.pid
+        with syncing(mesh, "--interval", "100ms", **here) as first:
+            second.kill()
+            origin.commit("two", a=service("web"))
+            # Nothing is given back: the lead ends with its lease.
+            assert first.until(state="synced", revision=2)["commit"]["subject"] == "two"
+            assert leader(mesh) == first.child.pid
+            with syncing(mesh, "--interval", "100ms", **there):
+                origin.commit("three", a=service("stock"))
+                first.until(state="synced", revision=3)
+                assert leader(mesh) == first.child.pid  # who comes back stands by
+    assert [item["revision"] for item in mesh("history", "--output", "json").json] == [3, 2, 1]
+
+
+def leader(mesh: Mesh) -> int:
+    """The process that leads the source, by what `mesh status` says."""
+    (source,) = mesh("status", "--output", "json").json["sources"]
+    return int(source["leader"].rpartition(":")[2])
+
+
+def test_calls_that_are_repeated_or_come_together_apply_a_commit_once(mesh: Mesh, origin: Origin):
+    (port,) = free_ports(1)
+    secret = mesh.folder / "secret"
+    secret.write_bytes(SECRET)
+    secret.chmod(0o600)
+    where = ("--webhook", f"127.0.0.1:{port}", "--webhook-secret", "secret")
+    with syncing(mesh, "--interval", "1h", *where) as sync:
+        sync.until(state="synced", revision=1)
+        id = origin.commit("two", a=service("web"))
+        with ThreadPoolExecutor(12) as pool:
+            assert set(pool.map(lambda _: call(port), range(12))) == {202}
+        sync.until(state="synced", applied=id)
+        assert call(port) == 202  # the very same call once more
+        id = origin.commit("three", a=service("stock"))
+        assert call(port) == 202
+        assert sync.until(state="synced", applied=id)["revision"] == 3
+    assert [item["revision"] for item in mesh("history", "--output", "json").json] == [3, 2, 1]
+
+
+def test_a_server_that_says_nothing_keeps_no_sync_from_ending(mesh: Mesh):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"git://127.0.0.1:{silent.getsockname()[1]}/mesh.git"
+        with syncing(mesh, "--repo", url):
+            silent.accept()[0].close()  # the second fetch, that asks why, is left alone
+            held, _ = silent.accept()
+        held.close()
+
+
+def test_what_was_rolled_back_is_applied_again_by_resume(mesh: Mesh, origin: Origin):
+    sync = ("sync", "--repo", "origin", "--path", "policies", "--once", "--output", "json")
+    assert mesh(*sync).json["revision"] == 1
+    origin.commit("two", a=service("web"))
+    assert mesh(*sync).json["revision"] == 2
+    assert mesh("rollback", "1", "--yes").code == 0
+    held = mesh(*sync)
+    assert (held.code, held.json["state"], held.json["error"]["code"]) == (1, "held", "held")
+    assert "--resume" in held.json["error"]["hint"]
+    assert mesh(*sync, "--resume").json["revision"] == 4
+
+
+def test_a_path_that_is_not_there_is_told_with_what_to_do(mesh: Mesh, origin: Origin):
+    done = mesh("sync", "--repo", "origin", "--path", "polices", "--once", "--output", "json")
+    assert (done.code, done.json["state"]) == (1, "refused")
+    error = done.json["error"]
+    assert '"polices" of ' in error["message"]
+    assert "--allow-empty" in error["hint"]

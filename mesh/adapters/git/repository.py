@@ -48,6 +48,8 @@ _DENIALS: Final = (
     "Host key verification failed",
     "The requested URL returned error: 403",
 )
+# How gpg introduces a signature, before it says what is wrong with it.
+_WHAT: Final = ("gpg: Signature made ", "gpg:   ")
 _SETTINGS: Final = {
     "core.hooksPath": "/dev/null",
     "core.logAllRefUpdates": "false",
@@ -139,7 +141,8 @@ class GitRepository:
             "verify-commit", commit.id, seconds=_LOCAL_SECONDS, most_bytes=_SMALL
         )
         if answer.code:
-            said = " / ".join(answer.errors.splitlines()) or "it has no signature"
+            lines = [line for line in answer.errors.splitlines() if not line.startswith(_WHAT)]
+            said = " / ".join(lines) or "it has no signature"
             raise RefusedCommit(
                 f"commit {commit.id[:12]} by {commit.author} has no good signature of an allowed "
                 f"signer: {_line(said)}",

@@ -11,7 +11,7 @@ from mesh.adapters.git import GitOptions, GitRepository, Limits
 from mesh.errors import MeshError, NotFound, RefusedCommit, Unavailable, UsageError
 from mesh.model.source import BlobKind
 from tests.support.repositories import AUTHOR, Origin
-from tests.support.signing import Signer
+from tests.support.signing import Signer, key_ring
 
 
 @pytest.fixture
@@ -147,6 +147,16 @@ async def test_a_git_that_fails_for_what_is_missing_is_asked_again(
             assert (await contents(git))["policies/a.yaml"] == text.encode()
 
 
+async def test_a_repository_without_a_commit_has_no_branch(origin: Origin, tmp_path: Path):
+    async with repository(origin, tmp_path) as git:
+        with pytest.raises(NotFound, match='no branch "main"') as missing:
+            await git.newest()
+        assert "--branch" in missing.value.hint
+        origin.commit("first", a="one")
+        origin.git("checkout", "--quiet", "--detach")  # which branch is out there means nothing
+        assert await contents(git) == {"policies/a.yaml": b"one"}
+
+
 async def test_a_damaged_cache_is_made_anew(origin: Origin, tmp_path: Path):
     origin.commit("first", a="one")
     async with repository(origin, tmp_path) as git:
@@ -260,6 +270,30 @@ async def test_a_signature_of_a_commit_that_was_changed_is_bad(origin: Origin, t
         assert commit.subject == "by eve"
         with pytest.raises(MeshError, match="no good signature"):
             await git.verify(commit)
+
+
+async def test_without_allowed_signers_the_users_key_ring_decides(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with key_ring() as ann, key_ring() as eve:
+        monkeypatch.setenv("GNUPGHOME", str(ann.home))
+        async with repository(origin, tmp_path) as git:
+            origin.commit("by nobody", a="zero")
+            with pytest.raises(RefusedCommit, match="it has no signature"):
+                await git.verify(await git.newest())
+            ann.sign(origin).commit("by ann", a="one")
+            await git.verify(await git.newest())
+            eve.sign(origin).commit("by who calls herself ann", a="two")
+            with pytest.raises(RefusedCommit, match="no good signature") as refused:
+                await git.verify(await git.newest())
+            assert "No public key" in str(refused.value)
+        # With a file of SSH's signers no OpenPGP signature counts.
+        ann.sign(origin).commit("by ann", a="three")
+        signers = Signer.make(tmp_path / "key").allow(tmp_path / "allowed")
+        options = GitOptions(url=origin.url, signers=signers)
+        async with GitRepository(tmp_path / "cache", options) as git:
+            with pytest.raises(RefusedCommit, match="no good signature"):
+                await git.verify(await git.newest())
 
 
 async def test_a_password_in_the_url_is_not_told(tmp_path: Path):
