@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from mesh.cli import console
 from mesh.diagnostics import Diagnostic
 from mesh.operations.plan import Prepared
 from mesh.planning.fields import FieldChange
@@ -93,8 +94,11 @@ def _warning(item: Diagnostic) -> str:
 
 def _touched(prepared: Prepared) -> str:
     names = [item.id for item in prepared.impact]
+    if not prepared.live:
+        return "No sidecar runs."
+    live = console.plural(prepared.live, "live sidecar")
     if not names:
-        return f"It touches none of {prepared.live} live sidecars."
+        return f"It touches none of {live}."
     shown = ", ".join(code(name) for name in names[:_MOST_NAMES])
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"It touches {len(names)} of {prepared.live} live sidecars: {shown}{more}."
+    return f"It touches {len(names)} of {live}: {shown}{more}."

@@ -25,10 +25,12 @@ async def test_changes_and_warnings_are_told(tmp_path: Path):
         prepared = await prepare(store, [folder], "main")
         text = markdown(replace(prepared, diagnostics=(warning,)))
         assert text.startswith(f"{MARK}\n### mesh plan for source")
-        assert "**1 to create, 1 to update**. It touches none of 0 live sidecars." in text
+        assert "**1 to create, 1 to update**. No sidecar runs." in text
         row = "| update | Service default/api | `a.yaml:1` | `spec.dependencies`: (none) → `[]` |"
         assert row in text
         assert text.endswith("**Warnings**\n\n- `b.yaml:6:1` it is odd (mend it)")
+        other = markdown(replace(prepared, live=1))
+        assert "**1 to create, 1 to update**. It touches none of 1 live sidecar." in other
         await applied(store, [folder])
         assert "**Nothing to change**" in markdown(await prepare(store, [folder], "main"))
 
