@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from mesh.errors import (
     UsageError,
 )
 from mesh.ports import Put, Transaction, Watched
-from tests.support.etcd import etcdctl, store_of
+from tests.support.etcd import etcdctl, lost, store_of, until
 from tests.support.servers import Server, etcd, etcd_cluster, free_ports
 
 PATIENCE_SECONDS = 30.0
@@ -41,24 +41,6 @@ def members(tmp_path: Path) -> Iterator[list[Server]]:
 
 def put(key: str, value: str) -> Transaction:
     return Transaction(puts=(Put(key, value.encode()),))
-
-
-async def lost(states: AsyncIterator[Watched]) -> Watched:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        async for state in states:
-            if state.lost is not None:
-                return state
-    raise AssertionError
-
-
-async def until(states: AsyncIterator[Watched], **wanted: str) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        async for state in states:
-            if (
-                state.lost is None
-                and {key: entry.value.decode() for key, entry in state.entries.items()} == wanted
-            ):
-                return
 
 
 async def commit_somehow(store: EtcdStore, key: str, value: str) -> None:

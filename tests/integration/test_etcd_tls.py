@@ -1,6 +1,5 @@
 """The etcd store over TLS: who may connect, and what a person is told who may not."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.etcd import EtcdSettings, EtcdStore
 from mesh.errors import Denied, Unavailable
 from mesh.ports import Put, Transaction, Watched
-from tests.support.servers import Server, etcd, require
+from tests.support.etcd import etcdctl
+from tests.support.servers import Server, etcd
 from tests.support.tls import Authority, TLSFiles
 
 
@@ -133,7 +133,7 @@ async def test_a_user_without_the_right_is_denied_by_name_of_the_prefix(tmp_path
             "user grant-role ada reader",
             "auth enable",
         ):
-            etcdctl(server, root, *command.split())
+            etcdctl(server, *command.split(), tls=root)
         async with secured.store(authority.issue("ada")) as store:
             assert await store.scan("") == {}
             with pytest.raises(Denied) as denied:
@@ -142,23 +142,3 @@ async def test_a_user_without_the_right_is_denied_by_name_of_the_prefix(tmp_path
             assert "readwrite on the store's prefix" in denied.value.hint
         error = await refusal(secured.store(authority.issue("nobody")))
         assert isinstance(error, Denied)
-
-
-def etcdctl(server: Server, files: TLSFiles, *arguments: str) -> None:
-    program = require("etcd").with_name("etcdctl")
-    if not program.exists():
-        pytest.skip("etcdctl is not installed beside etcd; run: make servers")
-    subprocess.run(
-        [
-            program,
-            f"--endpoints=https://{server.endpoint}",
-            f"--cacert={files.ca}",
-            f"--cert={files.cert}",
-            f"--key={files.key}",
-            *arguments,
-        ],
-        check=True,
-        capture_output=True,
-        timeout=30,
-        env={"ETCDCTL_API": "3"},
-    )

@@ -38,12 +38,12 @@ class Authority:
         self.file = folder / "ca.pem"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, *hosts: str) -> TLSFiles:
+    def issue(self, name: str, *hosts: str, lifetime: timedelta = LIFETIME) -> TLSFiles:
         """A certificate with `name` as common name, for servers and clients at `hosts` (names
-        or addresses).
+        or addresses). Issuing one again replaces its files.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(name), self._name, key)
+        builder = _builder(_name(name), self._name, key, lifetime)
         if hosts:
             names = x509.SubjectAlternativeName([_host(host) for host in hosts])
             builder = builder.add_extension(names, critical=False)
@@ -72,7 +72,10 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    lifetime: timedelta = LIFETIME,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)  # noqa: TID251 - TLS libraries look at the real clock
     return (
@@ -81,6 +84,6 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + LIFETIME)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + lifetime)
     )

@@ -8,6 +8,7 @@ import asyncio
 import socket
 import ssl
 from contextlib import suppress
+from pathlib import Path
 
 from mesh.adapters.etcd.settings import EtcdSettings
 from mesh.errors import Denied, OutsideError, Unavailable
@@ -62,13 +63,13 @@ async def diagnose(settings: EtcdSettings, endpoint: str, seconds: float) -> Out
     except (OSError, TimeoutError) as error:
         if context is not None and type(error) in _BROKEN_OFF:
             return _no_tls(endpoint, "the connection broke off")
-        return _explain(error, endpoint)
+        return _explain(error, endpoint, settings.cert)
     return None
 
 
-def _explain(error: OSError, endpoint: str) -> OutsideError:
+def _explain(error: OSError, endpoint: str, cert: Path | None) -> OutsideError:
     if isinstance(error, ssl.SSLError):
-        return _explain_tls(error, endpoint)
+        return _explain_tls(error, endpoint, cert)
     if isinstance(error, ConnectionRefusedError):
         return Unavailable(f"no etcd at {endpoint}: nobody listens there", hint="is it running?")
     if isinstance(error, socket.gaierror):
@@ -78,18 +79,35 @@ def _explain(error: OSError, endpoint: str) -> OutsideError:
     return Unavailable(f"cannot reach etcd at {endpoint}: {error.strerror or error}")
 
 
-def _explain_tls(error: ssl.SSLError, endpoint: str) -> OutsideError:
+def _explain_tls(error: ssl.SSLError, endpoint: str, cert: Path | None) -> OutsideError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Denied(
             f"the certificate of etcd at {endpoint} is not trusted: {error.verify_message}",
             hint="cacert must hold the CA that signed it, and it must name the endpoint's host",
         )
     if error.reason and "ALERT" in error.reason:
+        known = f" ({_described(cert)})" if cert else ""
         return Denied(
-            f"etcd at {endpoint} refuses this client's certificate: {error.reason}",
-            hint="give cert and key, signed by a CA that etcd trusts (--trusted-ca-file)",
+            f"etcd at {endpoint} refuses this client's certificate{known}: {error.reason}",
+            hint="renew cert and key in their place, signed by a CA that etcd trusts"
+            " (--trusted-ca-file)"
+            if cert
+            else "give cert and key, signed by a CA that etcd trusts (--trusted-ca-file)",
         )
     return _no_tls(endpoint, error.reason or str(error))
+
+
+def _described(cert: Path) -> str:
+    """Whose certificate it is, and how long it is valid."""
+    from cryptography import x509  # for this one sentence
+
+    try:
+        found = x509.load_pem_x509_certificate(cert.read_bytes())
+    except (OSError, ValueError):
+        return f'"{cert}"'
+    names = found.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    name = str(names[0].value) if names else "no name"
+    return f"{name}, until {found.not_valid_after_utc:%Y-%m-%d %H:%M}Z"
 
 
 def _no_tls(endpoint: str, reason: str) -> OutsideError:

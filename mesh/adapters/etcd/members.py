@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from random import SystemRandom
 from typing import TypeVar
 
@@ -52,6 +53,7 @@ OPTIONS: list[tuple[str, int]] = [
 METADATA = (("hasleader", "true"),)
 
 Code = grpc.StatusCode
+READY = grpc.ChannelConnectivity.READY
 _RETRIED = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.UNKNOWN, Code.CANCELLED})
 # Part of a call's time that is kept for finding out why it failed.
 _DIAGNOSIS = 0.2
@@ -124,10 +126,12 @@ class Members:
         self._settings = settings
         self._clock = clock
         self._random = SystemRandom()
+        self._files = _seen(settings)
         self._credentials = _credentials(settings)
         self._members = [_connect(name, self._credentials) for name in settings.endpoints]
         self._random.shuffle(self._members)
         self._at = 0
+        self._retired: list[grpc.aio.Channel] = []
 
     @property
     def current(self) -> Member:
@@ -173,8 +177,28 @@ class Members:
 
     async def close(self) -> None:
         """Close every channel."""
-        for member in self._members:
-            await member.channel.close()
+        for channel in (*self._retired, *(member.channel for member in self._members)):
+            await channel.close()
+
+    async def _renew(self) -> None:
+        """After a failure: connect anew if the files of TLS were replaced since they were read.
+
+        What runs on an old connection may go on there: a watch lives as long as its connection.
+        """
+        seen = _seen(self._settings)
+        if seen == self._files:
+            return
+        try:
+            self._credentials = _credentials(self._settings)
+        except (Denied, OSError):
+            return  # replaced by half; the next failure looks again
+        self._files = seen
+        over = [each for each in self._retired if each.get_state() is not READY]
+        self._retired = [each for each in self._retired if each not in over]
+        self._retired += [member.channel for member in self._members]
+        self._members = [_connect(member.endpoint, self._credentials) for member in self._members]
+        for channel in over:
+            await channel.close()
 
     async def backoff(self, fails: int, cap: float = 5.0) -> None:
         """Wait at random up to 0.1 s doubled `fails` times, at most `cap` seconds."""
@@ -198,6 +222,7 @@ class Members:
                 return await send(member, min(share, max(deadline - loop.time(), 0.1)))
             except grpc.aio.AioRpcError as error:
                 fails += 1
+                await self._renew()
                 # What a member said tells more than that time ran out at last.
                 if told is None or error.code() is not Code.DEADLINE_EXCEEDED:
                     told = error
@@ -219,6 +244,7 @@ class Members:
         try:
             return await send(member, max(deadline - loop.time(), 0.1))
         except grpc.aio.AioRpcError as error:
+            await self._renew()
             self.pass_over(member)
             if error.code() in _RETRIED and error.details() != NO_LEADER:
                 raise OutcomeUnknown(
@@ -264,6 +290,7 @@ class Members:
                         return member
             except TimeoutError:
                 pass
+            await self._renew()
             if loop.time() >= deadline:
                 why = await self._diagnose(member)
                 raise why or Unavailable(f"etcd at {member.endpoint}: no connection in time")
@@ -278,7 +305,20 @@ async def _is_ready(channel: grpc.aio.Channel) -> bool:
     while state in {grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING}:
         await channel.wait_for_state_change(state)
         state = channel.get_state(try_to_connect=True)
-    return state is grpc.ChannelConnectivity.READY
+    return state is READY
+
+
+def _seen(settings: EtcdSettings) -> list[tuple[int, int, int] | None]:
+    """What tells one file from the one that replaces it; None for one that is not there."""
+
+    def seen(path: Path) -> tuple[int, int, int] | None:
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    return [seen(path) for path in (settings.cacert, settings.cert, settings.key) if path]
 
 
 def _credentials(settings: EtcdSettings) -> grpc.ChannelCredentials | None:

@@ -13,7 +13,8 @@ class EtcdSettings:
     the host as it is written here. All keys lie below `prefix` (empty: `mesh`).
 
     `cacert` turns TLS on, as do `cert` and `key` (PEM files), by which the client authenticates;
-    without `cacert` the machine's own roots are trusted. `timeout` bounds each call.
+    without `cacert` the machine's own roots are trusted. The files are read again after a failure,
+    so that renewed ones are taken up. `timeout` bounds each call.
     """
 
     endpoints: tuple[str, ...]
