@@ -12,6 +12,8 @@ from mesh.operations.apply import Outcome
 from mesh.operations.plan import Prepared
 from mesh.planning.plan import Act
 
+_COMMITTED = "the revision is committed; `mesh status` shows how the sidecars go on"
+_COMMITTING = "whether the revision is committed is unknown; `mesh history` tells"
 _DONE = {Act.CREATE: "created", Act.UPDATE: "updated", Act.DELETE: "deleted"}
 
 
@@ -21,6 +23,7 @@ class Progress:
     def __init__(self, prepared: Prepared) -> None:
         self._total = len(prepared.impact)
         self._is_terminal = sys.stderr.isatty()
+        self._is_committed = False
 
     def __enter__(self) -> Self:
         self._write("committing ...")
@@ -33,9 +36,12 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         self._write("")
+        if kind is KeyboardInterrupt:
+            console.note(_COMMITTED if self._is_committed else _COMMITTING)
 
     def show(self, found: Acceptance) -> None:
         """Say how far the sidecars are."""
+        self._is_committed = True
         waiting = ", ".join(found.pending[:3]) + (", ..." if len(found.pending) > 3 else "")  # noqa: PLR2004
         text = f"{len(found.accepted)} of {self._total} sidecars run it"
         self._write(f"{text}; waiting for {waiting}" if waiting else text)

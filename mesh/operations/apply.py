@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from mesh.errors import InputError, MeshError
+from mesh.errors import InputError, MeshError, NotAccepted
+from mesh.model.revision import Revision
 from mesh.operations.acceptance import Acceptance, Progress, wait
 from mesh.operations.collect import collect, forget_silent
 from mesh.operations.commit import Note, commit, stale
@@ -87,12 +88,15 @@ def names_plan_file(path: str) -> bool:
 async def apply(
     store: Store, clock: Clock, prepared: Prepared, terms: Terms, progress: Progress
 ) -> Outcome:
-    """Commit a plan and follow the sidecars that it concerns.
+    """Commit a plan and follow the sidecars that it concerns. `progress` is first told of all of
+    them, when the commit is done.
 
     Raises:
         StalePlan: head moved; nothing was written.
         HeadWentBack: the store is older than what sidecars run, and `terms` do not accept that.
         OutcomeUnknown: the store fell silent during the commit.
+        NotAccepted: it was rejected, and could not be taken back as `terms` ask.
+        Unavailable: the store fell silent behind the commit.
     """
     plan = prepared.plan
     if prepared.ahead and not terms.accept_restore:
@@ -108,8 +112,9 @@ async def apply(
     revision = await commit(
         store, clock, prepared.state, plan, note, fence=terms.fence, above=prepared.ahead
     )
-    await _collect(store, clock)
     ids = tuple(status.id for status in prepared.impact)
+    progress(Acceptance(pending=ids))
+    await _collect(store, clock)
     if terms.within is None:
         acceptance = Acceptance(pending=ids)
         return Outcome(revision=revision.number, waited=False, acceptance=acceptance)
@@ -125,8 +130,20 @@ async def _take_back(
     """Bring back the content of `base`; only if head is still the revision that was refused.
 
     Raises:
-        StalePlan: somebody committed meanwhile; their revision stays.
+        NotAccepted: that failed, or somebody committed meanwhile: their revision stays.
     """
+    try:
+        revision = await _restore(store, clock, base, refused)
+    except MeshError as error:
+        raise NotAccepted(
+            f"revision {refused} is committed, was rejected by {', '.join(acceptance.rejected)} "
+            f"and could not be taken back: {error.message}",
+            "`mesh status` shows who rejects it; `mesh rollback` goes back",
+        ) from error
+    return Outcome(revision=revision.number, acceptance=acceptance, restored=base, refused=refused)
+
+
+async def _restore(store: Store, clock: Clock, base: int, refused: int) -> Revision:
     prepared = await prepare_rollback(store, base, None)
     if prepared.state.number != refused:
         raise stale(refused, prepared.state.head)
@@ -135,8 +152,7 @@ async def _take_back(
         message=f"roll back to {base}: a sidecar rejected {refused}",
         source="*",
     )
-    revision = await commit(store, clock, prepared.state, prepared.plan, note)
-    return Outcome(revision=revision.number, acceptance=acceptance, restored=base, refused=refused)
+    return await commit(store, clock, prepared.state, prepared.plan, note)
 
 
 async def _collect(store: Store, clock: Clock) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from mesh.errors import Conflict, OutcomeUnknown, StalePlan, Unavailable
+from mesh.errors import Conflict, OutcomeUnknown, OutsideError, StalePlan, Unavailable
 from mesh.model.revision import Revision
 from mesh.operations.concurrency import for_each
 from mesh.operations.state import State, read_head, read_objects
@@ -24,6 +24,8 @@ from mesh.planning.record import Head, parse_record
 from mesh.ports import Clock, Put, Store, Transaction
 
 ATTEMPTS = 12
+# A store that is out of reach answers a read after seconds: some twenty in all.
+LOOKS = 5
 WRITES_AT_ONCE = 4
 ENCLOSED_MOST = 20
 _PAUSE = timedelta(milliseconds=50)
@@ -166,19 +168,21 @@ async def _is_done(store: Store, clock: Clock, state: State, change: str, number
         StalePlan: somebody else's commit took its place.
         OutcomeUnknown: the store cannot be read either.
     """
-    for attempt in range(ATTEMPTS):
+    why = ""
+    for attempt in range(LOOKS):
         try:
             head, version = await read_head(store)
             if version == state.version:
                 return False
             if head is not None and await _is_ours(store, head, number, change):
                 return True
-        except Unavailable:
+        except OutsideError as error:
+            why = error.message
             await clock.sleep(_pause(attempt))
         else:
             raise stale(state.number, head)
     raise OutcomeUnknown(
-        f"the store stopped answering: whether revision {number} exists is unknown",
+        f"whether revision {number} was committed is unknown, for the store cannot be read: {why}",
         "run the same command again when the store is back; it tells whether anything is left",
     )
 

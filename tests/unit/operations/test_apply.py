@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mesh.diagnostics import Diagnostic, Position, Severity
-from mesh.errors import InputError, InvalidDocuments, StalePlan
+from mesh.errors import InputError, InvalidDocuments, NotAccepted, OutOfSpace, StalePlan
 from mesh.operations.apply import Terms, apply, load_plan, names_plan_file
 from mesh.operations.history import difference, history, prepare_rollback
 from mesh.operations.plan import prepare
@@ -14,6 +14,7 @@ from mesh.operations.state import read_state
 from mesh.operations.trust import publish
 from mesh.planning.plan import Act
 from mesh.planning.plan_file import write_plan
+from tests.support.faulty_store import Fault, FaultyStore
 from tests.support.operations import CLOCK, access, applied, opened, report, service, write
 from tests.support.planning import key, status
 
@@ -168,6 +169,24 @@ async def test_a_rejection_is_told_and_taken_back_where_asked(tmp_path: Path):
         assert (outcome.refused, outcome.restored, outcome.revision) == (2, 1, 3)
         assert outcome.acceptance.diagnostics == (nack,)
         assert (await difference(store, 1, 3)).changes == ()
+
+
+async def test_what_cannot_be_taken_back_is_told_to_be_committed(tmp_path: Path):
+    nack = Diagnostic(Position("a.yaml", 1), Severity.ERROR, "rejected-by-envoy", "no")
+    async with opened(tmp_path) as store:
+        await applied(store, [write(tmp_path / "p", a=service("api"))])
+        await report(store, status("api-1", revision=1, seen=1))
+        paths = [write(tmp_path / "p", a=service("api", extra=", dependencies: []"))]
+        terms = Terms(within=timedelta(seconds=10), rollback_on_reject=True)
+        prepared = await prepare(store, paths, "main")
+        await report(store, status("api-1", revision=1, seen=2, rejections=(nack,)))
+        committing = 2  # the objects, and head
+        broken = FaultyStore(
+            store, lambda number, _: Fault(OutOfSpace("full")) if number > committing else None
+        )
+        with pytest.raises(NotAccepted, match=r"revision 2 is committed, .*api-1.*: full"):
+            await apply(broken, CLOCK, prepared, terms, lambda _: None)
+        assert (await read_state(store)).number == 2
 
 
 async def test_the_first_revision_is_taken_back_to_the_empty_mesh(tmp_path: Path):

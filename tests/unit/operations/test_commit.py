@@ -1,16 +1,17 @@
 """One plan, one revision: races, silence and crashes never leave half of it."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
-from mesh.errors import OutcomeUnknown, StalePlan, Unavailable
+from mesh.errors import Denied, OutcomeUnknown, OutsideError, StalePlan, Unavailable
 from mesh.operations.collect import collect
 from mesh.operations.commit import Note, commit
 from mesh.operations.state import State, read_objects, read_state
 from mesh.planning import keyspace
 from mesh.planning.plan import Plan, diff
-from mesh.ports import Put, Store, Transaction
+from mesh.ports import Entry, Put, Store, Transaction
 from tests.support.faulty_store import Fault, FaultyStore
 from tests.support.operations import opened
 from tests.support.planning import StillClock, desired, key, wanted
@@ -109,6 +110,29 @@ async def test_an_unknown_outcome_that_was_not_applied_is_tried_again(tmp_path: 
         )
         assert await committed(faulty, "a") == 1
         assert len(await store.scan(keyspace.REVISIONS)) == 1
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), Denied("revoked")])
+async def test_what_cannot_be_settled_by_reading_stays_unknown(tmp_path: Path, error: OutsideError):
+    async with opened(tmp_path) as store:
+
+        class Gone(FaultyStore):
+            async def commit(self, transaction: Transaction) -> None:
+                await super().commit(transaction)
+                if is_commit_point(transaction):
+                    self.is_gone = True
+                    raise OutcomeUnknown("slow")
+
+            is_gone = False
+
+            async def fetch(self, keys: Collection[str]) -> dict[str, Entry]:
+                if self.is_gone:
+                    raise error
+                return await super().fetch(keys)
+
+        with pytest.raises(OutcomeUnknown, match=f"revision 1 was committed .*: {error.message}"):
+            await committed(Gone(store), "a")
+        assert (await read_state(store)).number == 1
 
 
 async def test_a_store_that_never_commits_is_unavailable(tmp_path: Path):
