@@ -55,6 +55,8 @@ PATH_PARAMETERS: Final = "path-parameters"
 # An RFC 1123 label, as far as it matters here: no character that means something in a URI.
 _LABEL: Final = "[a-z0-9-]+"
 
+_DEEPEST: Final = 200
+
 _ANYTHING: Final[dict[str, Any]] = {"any": True}
 
 
@@ -207,16 +209,20 @@ def _identity(matcher: dict[str, Any]) -> dict[str, Any]:
 
 
 def _operations(rule: AccessRule) -> dict[str, Any]:
-    return _any([_operation(operation) for operation in rule.operations] or [_ANYTHING])
+    found = [_operation(operation, rule.action) for operation in rule.operations]
+    return _any(found or [_ANYTHING])
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(operation: Operation, action: Action) -> dict[str, Any]:
     parts: list[dict[str, Any]] = []
     if operation.methods:
         parts.append(_any([_header(":method", {"exact": m}) for m in operation.methods]))
     if operation.paths:
         parts.append(_any([each for kind, value in operation.paths for each in _path(kind, value)]))
-    parts += [_value(header) for header in operation.headers]
+    for header in operation.headers:
+        parts.append(_value(header))
+        if action is Action.ALLOW:
+            parts += _alone(header)
     return _all(parts)
 
 
@@ -247,12 +253,34 @@ def _url_path(matcher: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(header: ValueMatch) -> dict[str, Any]:
+    """Holds where one of the header's lines does."""
     name = ":authority" if header.name == "host" else header.name
     match header.type:
         case ValueMatchType.EXACT:
             return _header(name, {"exact": header.value})
         case ValueMatchType.REGEX:
             return _header(name, _regex(header.value))
+
+
+def _alone(header: ValueMatch) -> list[dict[str, Any]]:
+    """That no line says something else beside it, for Envoy looks at each by itself. Envoy takes
+    one Host, and RE2 a thousand levels.
+    """
+    if header.name == "host" or len(header.value) > _DEEPEST:
+        return []
+    match header.type:
+        case ValueMatchType.EXACT:
+            return [{"not_id": _header(header.name, _regex(_other_than(header.value)))}]
+        case ValueMatchType.REGEX:  # no document says so yet
+            return []
+
+
+def _other_than(literal: str) -> str:
+    """A pattern of every text but one: it differs at some character, ends before, or goes on."""
+    pattern = ".+"
+    for letter in reversed(literal):
+        pattern = f"(?:[^{re.escape(letter)}].*|{re.escape(letter)}{pattern})?"
+    return f"(?s){pattern}"
 
 
 def _header(name: str, matcher: dict[str, Any]) -> dict[str, Any]:

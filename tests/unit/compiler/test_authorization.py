@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import pytest
+
 from mesh.compiler import authorization
 from mesh.compiler.view import View
 from mesh.diagnostics import Position
@@ -40,6 +42,14 @@ def _conditions(rules: dict[str, Any]) -> dict[str, Any]:
     for policy in rules["policies"].values():
         assert policy["permissions"] == [{"any": True}]
     return {name: each["principals"][0] for name, each in rules["policies"].items()}
+
+
+@pytest.mark.parametrize("value", ["k", "a-c]^", "x" * 200])
+def test_another_line_of_a_header_that_a_rule_asks_for_is_refused(value: str) -> None:
+    pattern = re.compile(authorization._other_than(value))
+    assert not pattern.fullmatch(value)
+    for other in ("", value[:-1], value + "x", "?" + value[1:], value + "\n"):
+        assert pattern.fullmatch(other)
 
 
 def test_without_rules_everything_is_refused_by_name() -> None:
