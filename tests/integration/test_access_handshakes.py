@@ -73,6 +73,45 @@ def test_two_identities_are_refused_by_name(callee: envoy.RunningEnvoy, tmp_path
     assert callee.stats("tcp.not-a-member.rbac.")["denied"] == before + 1
 
 
+def test_there_are_more_kinds_of_bad_peers_than_the_standards_name() -> None:
+    assert len(certificates.BAD_LEAVES.keys() - OTHER_MEMBERS) >= 35
+
+
+def test_a_chain_that_does_not_reach_a_root_is_refused(port: int, tmp_path: Path) -> None:
+    good = certificates.good_leaf(AUTHORITY.peers)
+    alone = certificates.Presented(good.certificate, good.key, (good.certificate,))
+    assert not http2.is_answered(port, http2.context(alone, tmp_path))
+
+
+def test_a_root_of_the_callers_own_in_the_chain_convinces_nobody(port: int, tmp_path: Path) -> None:
+    strange = certificates.BAD_LEAVES["by-a-stranger"](AUTHORITY.peers)
+    root = AUTHORITY.peers.stranger.root.certificate
+    sent = certificates.Presented(strange.certificate, strange.key, (*strange.chain, root))
+    assert not http2.is_answered(port, http2.context(sent, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
+        b"\x15\x03\x03\x00\x02\x01\x00",
+        b"\x17\x03\x03\x00\x04PRI ",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
+        b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n",
+        bytes(64),
+    ],
+)
+def test_what_is_no_handshake_is_hung_up_on(hello: bytes, port: int) -> None:
+    with socket.create_connection((sidecars.HOST, port), timeout=15) as wire:
+        wire.sendall(hello)
+        wire.shutdown(socket.SHUT_WR)
+        try:
+            answer = wire.recv(1024)
+        except ConnectionError:
+            answer = b""
+    assert answer[:1] in (b"", b"\x15")  # nothing, or a TLS alert
+
+
 def test_without_a_certificate_nobody_is_answered(port: int, tmp_path: Path) -> None:
     assert not http2.is_answered(port, http2.context(None, tmp_path))
 

@@ -36,9 +36,7 @@ SCENARIOS = {
     "limits": Scenario(_traffic("stock", limits={"requests": 1})),
     "connect": Scenario(_traffic("fragile", retry={"attempts": 9, "on": ["connect-failure"]})),
     "time-out": Scenario(_traffic("stock", timeouts={"request": "300ms"})),
-    "amplification": Scenario(
-        _traffic("stock", retry={"attempts": 3, "on": ["5xx"], "budget": {"percent": 20}})
-    ),
+    "amplification": Scenario(_traffic("stock", retry={"attempts": 3, "on": ["5xx"]})),
     "silent": Scenario("", health={"v2": Health.DEGRADED}),
     "all-silent": Scenario("", health={"v1": Health.DEGRADED, "v2": Health.DEGRADED}),
     "failing": Scenario("", health={"v1": Health.UNHEALTHY}),
@@ -125,6 +123,7 @@ def test_retries_do_not_amplify_an_outage(mesh: Mesh) -> None:
         answers = list(pool.map(ask, range(800)))
     assert {each.status for each in answers} == {503}
     tries = max(each.asked["tries"] for each in answers)
+    # A fifth of all open tries, retries among them, is a quarter of the requests at most.
     assert 800 < tries <= 1.25 * 800
 
 

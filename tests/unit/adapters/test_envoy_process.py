@@ -72,11 +72,14 @@ async def test_a_launched_process_is_watched_to_its_end(
     await process.wait(CLOCK)
 
 
-async def test_it_gets_its_options_and_none_of_our_environment(tmp_path: Path) -> None:
-    program = _program(tmp_path, 'echo "$@"; echo "home=$HOME"; exec sleep 0.01')
+async def test_it_gets_its_options_and_none_of_our_environment(
+    tmp_path: Path, started: list[Process]
+) -> None:
+    program = _program(tmp_path, 'echo "$@"; echo "home=$HOME"; exec sleep 60')
     log = tmp_path / "log"
-    process = launch(program, tmp_path / "b.json", log)
-    await process.wait(CLOCK)
+    started.append(launch(program, tmp_path / "b.json", log))
+    while "home=" not in log.read_text():
+        await CLOCK.sleep(timedelta(milliseconds=5))
     options, home = log.read_text().splitlines()
     assert f"--config-path {tmp_path / 'b.json'}" in options
     assert "--concurrency 1" in options
@@ -85,11 +88,10 @@ async def test_it_gets_its_options_and_none_of_our_environment(tmp_path: Path) -
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
-async def test_a_full_log_is_put_aside(tmp_path: Path) -> None:
+def test_a_full_log_is_put_aside(tmp_path: Path, started: list[Process]) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * (2 << 20))
-    process = launch(_program(tmp_path, "exec sleep 0.01"), tmp_path / "b.json", log)
-    await process.wait(CLOCK)
+    started.append(launch(_program(tmp_path, "exec sleep 60"), tmp_path / "b.json", log))
     assert log.stat().st_size == 0
     assert (tmp_path / "log.1").stat().st_size == 2 << 20
 

@@ -2,7 +2,9 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -124,8 +126,19 @@ def test_a_name_that_is_no_text_is_still_shown(tmp_path: Path):
     assert name.encode() == "\ufffd.yaml".encode()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_what_may_not_be_read_is_told(tmp_path: Path):
-    (tmp_path / "a.yaml").write_text("")
-    (tmp_path / "a.yaml").chmod(0)
-    assert codes(tmp_path) == ["unreadable-file"]
+@pytest.fixture
+def somebody_else() -> Iterator[None]:
+    """Root reads everything, so for as long as the test runs it is nobody."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+def test_what_may_not_be_read_is_told(somebody_else: None):
+    with TemporaryDirectory() as made:  # pytest's own folder is for its user alone
+        folder = Path(made)
+        (folder / "a.yaml").write_text("")
+        (folder / "a.yaml").chmod(0)
+        assert codes(folder) == ["unreadable-file"]
