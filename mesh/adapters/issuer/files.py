@@ -74,11 +74,11 @@ class Files:
         give the lock away half-way.
         """
         with self._errors("write"):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self._folder.stat().st_mode & _OTHERS:
-                self._folder.chmod(0o700)
+            self._make_folder()
             lock = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            with self._errors("write"):
+                _give(lock, self._folder)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -91,6 +91,13 @@ class Files:
             return before, after
         finally:
             os.close(lock)
+
+    def _make_folder(self) -> None:
+        if not self._folder.exists():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _give(self._folder, self._folder.parent)
+        if self._folder.stat().st_mode & _OTHERS:
+            self._folder.chmod(0o700)
 
     def _decode(self, content: bytes) -> State:
         try:
@@ -108,6 +115,7 @@ class Files:
         file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(file, "wb") as stream:
+                _give(file, self._folder)
                 stream.write(content)
                 stream.flush()
                 os.fsync(file)
@@ -132,6 +140,13 @@ class Files:
                 raise OutOfSpace(message, "free space on this disk") from error
             hint = f'its folder "{self._folder}" must belong to this user'
             raise OutsideError(message, hint) from error
+
+
+def _give(made: int | Path, folder: Path) -> None:
+    """To the owner of the folder that it lies in: what root makes, the service's user must read."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(made, owner.st_uid, owner.st_gid)
 
 
 def _mark(found: os.stat_result) -> _Mark:

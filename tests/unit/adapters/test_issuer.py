@@ -281,6 +281,20 @@ async def test_a_file_that_others_may_read_is_refused(issuer, folder):
     assert "chmod 600" in refusal.value.hint
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes what belongs to others")
+async def test_what_root_changes_stays_its_owners(clock, tmp_path):
+    """`mesh ca rotate` by root, beside a service that runs as somebody else."""
+    nobody = 65534
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, nobody, nobody)
+    issuer = LocalIssuer(state / "ca", clock=clock)
+    await issuer.init()
+    await issuer.rotate()
+    owners = {path.name: path.stat().st_uid for path in (state, *state.rglob("*"))}
+    assert owners == dict.fromkeys(("state", "ca", "ca.json", "lock"), nobody)
+
+
 async def test_a_folder_that_is_a_file_is_named(folder, issuer):
     folder.parent.mkdir()
     folder.write_text("")
