@@ -12,16 +12,18 @@ A refusal is {error: {code, message, hint}} with the status of its kind.
 
 import asyncio
 import json
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from cryptography import x509
 
 from mesh.authority.admission import Admission, Ask, Issued, Refused
-from mesh.authority.limits import Limiter, Limits
+from mesh.authority.limits import Limiter, Limits, Rate
 from mesh.authority.metrics import Metrics
 from mesh.authority.ports import Signer
 from mesh.ca.bundle import write_bundle
@@ -31,6 +33,11 @@ from mesh.model.identity import Identity, ServiceName
 from mesh.ports import Clock
 
 _BEARER = "Bearer "
+_TOO_MANY = "too-many-requests"
+# Who is turned away is in the log once in a minute, and in the figures each time.
+_TOLD = Rate(burst=1, per_second=1 / 60)
+# What reading a body raises when it is cut off, or is not framed as it says.
+_GONE = (ConnectionError, HttpProcessingError, web.RequestPayloadError)
 
 _log = structlog.get_logger(__name__)
 
@@ -52,7 +59,9 @@ class Api:
         self._metrics = figures
         self._limits = limits
         self._requests = Limiter(limits.requests)
-        self._refusals = Limiter(limits.refusals)
+        # By kind: joins that are refused keep nobody behind the same address from renewing.
+        self._refusals: defaultdict[str, Limiter] = defaultdict(lambda: Limiter(limits.refusals))
+        self._told = Limiter(_TOLD)
         self._active = 0
 
     def application(self) -> web.Application:
@@ -93,7 +102,7 @@ class Api:
 
     async def _bundle(self, request: web.Request) -> web.Response:
         try:
-            self._check_peer(request.remote or "")
+            self._check_peer("bundle", request.remote or "")
             return web.json_response(write_bundle(await self._signer.bundle()))
         except (Refused, MeshError) as error:
             return self._refuse("bundle", request, _refused(error))
@@ -119,7 +128,7 @@ class Api:
         started = self._clock.monotonic()
         self._active += 1
         try:
-            self._check_peer(request.remote or "")
+            self._check_peer(kind, request.remote or "")
             issued = await work(await self._read(request))
         except (Refused, MeshError) as error:
             return self._refuse(kind, request, _refused(error))
@@ -139,29 +148,36 @@ class Api:
         except TimeoutError:
             message = f"the request's body did not come within {self._limits.body_seconds:g} s"
             raise Refused(408, "too-slow", message) from None
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except _GONE as error:
+            raise Refused(400, "bad-request", "the connection or the body broke off") from error
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             message = f"the request's body is not as it should be ({type(error).__name__})"
             hint = "the sidecar and the authority may be of different versions"
             raise Refused(400, "bad-request", message, hint) from None
 
-    def _check_peer(self, peer: str) -> None:
+    def _check_peer(self, kind: str, peer: str) -> None:
         now = self._clock.monotonic()
-        self._requests.take(peer, now)
-        if not (self._requests.has_room(peer, now) and self._refusals.has_room(peer, now)):
+        if not (self._requests.has_room(peer, now) and self._refusals[kind].has_room(peer, now)):
             raise Refused(
                 429,
-                "too-many-requests",
+                _TOO_MANY,
                 "this address asks too often, or was refused too often",
                 "it is tried again; see the authority's log for what was refused",
             )
+        # What is turned away is not counted: who asked too often waits for as long as anybody.
+        self._requests.take(peer, now)
         if self._active > self._limits.at_once:
             raise Refused(503, "busy", "too many requests at once", "it is tried again")
 
     def _refuse(self, kind: str, request: web.Request, refused: Refused) -> web.Response:
-        peer = request.remote or ""
-        if 400 <= refused.status < 500 and refused.code != "too-many-requests":  # noqa: PLR2004
-            self._refusals.take(peer, self._clock.monotonic())
+        peer, now = request.remote or "", self._clock.monotonic()
         self._metrics.refused(kind, refused.code)
+        if refused.code == _TOO_MANY:
+            if not self._told.has_room(peer, now):
+                return _error(refused)
+            self._told.take(peer, now)
+        elif 400 <= refused.status < 500:  # noqa: PLR2004
+            self._refusals[kind].take(peer, now)
         _log.warning(
             "refused a request",
             kind=kind,

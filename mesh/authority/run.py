@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from mesh.authority.admission import Admission
 from mesh.authority.api import Api
@@ -29,6 +31,17 @@ _INTERVAL = ALIVE_TTL / 4
 _BACKLOG = 1024
 
 _log = structlog.get_logger(__name__)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it is not about a peer that speaks no HTTP: aiohttp would quote what it sent, a
+    token perhaps, in a traceback for each.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_http_log = logging.getLogger(__name__)
+_http_log.addFilter(_is_news)
 
 
 async def serve(
@@ -167,6 +180,7 @@ class Service:
         runner = web.AppRunner(
             application,
             access_log=None,
+            logger=_http_log,
             keepalive_timeout=self._options.limits.idle_seconds,
             shutdown_timeout=GRACE_SECONDS,
         )

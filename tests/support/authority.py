@@ -141,3 +141,28 @@ async def serving(
                 stop.set()
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
+
+
+# --- what the API is asked by hand --------------------------------------------------------------
+
+
+def ask(identity: Identity = WEB, **other: object) -> dict[str, object]:
+    """A join's body; a renewal takes what it needs of it."""
+    return {
+        "csr": new_key_and_csr(identity)[1].decode(),
+        "lifetime_seconds": 3600,
+        "trust_domain": identity.trust_domain,
+        "namespace": identity.service.namespace,
+        "service": identity.service.name,
+    } | other
+
+
+async def connection(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that trusts the authority, before its first byte."""
+    roots = (await service.issuer.bundle()).roots_pem
+    port = service.serving.listen.port
+    return await asyncio.open_connection("127.0.0.1", port, ssl=tls.client_context(roots))
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}

@@ -1,38 +1,12 @@
-import asyncio
-import ssl
 from pathlib import Path
 
 import pytest
 
-from mesh import tls
-from mesh.adapters.issuer import LocalIssuer
 from mesh.authority.limits import Limits
 from mesh.ca.chain import read_certificates
-from mesh.ca.request import new_key_and_csr
 from mesh.model.identity import Identity, ServiceName
 from mesh.ports import Store
-from tests.support.authority import ANY, WEB, Service, serving, svid_of
-from tests.support.revisions import CLOCK
-
-
-def ask(identity: Identity = WEB, **other: object) -> dict[str, object]:
-    return {
-        "csr": new_key_and_csr(identity)[1].decode(),
-        "lifetime_seconds": 3600,
-        "trust_domain": identity.trust_domain,
-        "namespace": identity.service.namespace,
-        "service": identity.service.name,
-    } | other
-
-
-async def connection(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    roots = (await service.issuer.bundle()).roots_pem
-    port = service.serving.listen.port
-    return await asyncio.open_connection("127.0.0.1", port, ssl=tls.client_context(roots))
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+from tests.support.authority import ANY, WEB, Service, ask, bearer, serving, svid_of
 
 
 async def test_a_token_and_a_request_get_a_chain_and_the_roots(service: Service) -> None:
@@ -132,17 +106,6 @@ async def test_what_is_no_request_is_told_like_a_refusal(service: Service) -> No
                 assert (answer.status, set(await answer.json())) == (status, {"error"})
 
 
-async def test_an_address_that_is_refused_too_often_waits(service: Service) -> None:
-    statuses: list[int] = []
-    async with await service.session() as http:
-        while 429 not in statuses:
-            async with http.post("/v1/join", json={}, headers=bearer("x")) as answer:
-                statuses.append(answer.status)
-                if answer.status == 429:
-                    assert answer.headers["Retry-After"] == "1"
-    assert 50 <= statuses.count(400) <= 60
-
-
 async def test_the_figures_count_what_happened_and_a_plain_listener_has_nothing_else(
     tmp_path: Path, store: Store
 ) -> None:
@@ -164,44 +127,3 @@ async def test_the_figures_count_what_happened_and_a_plain_listener_has_nothing_
     assert 'mesh_ca_requests_refused_total{kind="join",reason="token-missing"} 1' in lines
     assert 'mesh_ca_request_duration_seconds_count{kind="join"} 2' in lines
     assert "mesh_ca_published 1" in lines
-
-
-async def test_a_body_that_trickles_in_is_not_waited_for(tmp_path: Path, store: Store) -> None:
-    limits = Limits(body_seconds=0.05, idle_seconds=0.2)
-    async with serving(tmp_path / "ca", store, limits=limits) as service:
-        reader, writer = await connection(service)
-        writer.write(b"POST /v1/join HTTP/1.1\r\nHost: ca\r\nContent-Length: 100\r\n\r\n{")
-        async with asyncio.timeout(5):
-            assert (await reader.readline()).startswith(b"HTTP/1.1 408")
-        writer.close()
-
-
-@pytest.mark.parametrize("said", [b"", b"POST /v1/join HTTP/1.1\r\nHost:"])
-async def test_a_connection_that_says_nothing_whole_is_closed(
-    tmp_path: Path, store: Store, said: bytes
-) -> None:
-    async with serving(tmp_path / "ca", store, limits=Limits(idle_seconds=0.1)) as service:
-        reader, writer = await connection(service)
-        writer.write(said)
-        async with asyncio.timeout(5):
-            assert await reader.read() == b""
-        writer.close()
-
-
-async def test_only_tls_1_3_is_spoken(service: Service) -> None:
-    context = tls.unverified_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with pytest.raises(OSError):  # noqa: PT011 - an alert or a reset, as the moment has it
-        await asyncio.open_connection("127.0.0.1", service.serving.listen.port, ssl=context)
-
-
-async def test_a_strangers_certificate_is_refused_in_the_handshake(
-    service: Service, tmp_path: Path, store: Store
-) -> None:
-    stranger = LocalIssuer(tmp_path / "stranger", clock=CLOCK)
-    svid = await svid_of(stranger)
-    async with await service.session(svid) as http:
-        with pytest.raises((ssl.SSLError, OSError)):
-            async with http.post("/v1/renew", json=ask()):
-                pass
