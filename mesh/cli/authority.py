@@ -7,6 +7,7 @@ import typer
 
 from mesh.cli import console, tokens
 from mesh.cli.options import Output, OutputOption, duration
+from mesh.errors import Conflict, InputError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from mesh.adapters.issuer import LocalIssuer
@@ -39,6 +40,7 @@ def init(
     from mesh.operations.trust import publish
     from mesh.planning.record import serialize
 
+    _check_alone(context)
     found = _with_issuer(context, lambda issuer: issuer.init(), trust_domain)
     bundle = _with_issuer(context, lambda issuer: issuer.bundle())
     with_store(context, lambda store, _: publish(store, serialize(write_bundle(bundle))))
@@ -108,16 +110,27 @@ def rotate(
         bool, typer.Option("--root", help="Also the root: trusted at once, used after a while.")
     ] = False,
     settle: Annotated[
-        str,
-        typer.Option("--settle", metavar="DURATION", help="How long members may take to trust."),
-    ] = "10m",
+        str | None,
+        typer.Option(
+            "--settle", metavar="DURATION", help="How long members may take to trust a root [10m]."
+        ),
+    ] = None,
     activate: Annotated[
         bool, typer.Option("--activate", help="Use the prepared root now: every member has it.")
     ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Replace what signs, without a dropped request: leaves follow at their next renewal."""
-    within = duration(settle, "--settle")
+    from mesh.ca.rotation import SETTLE
+
+    if activate and (root or settle is not None):
+        raise UsageError(
+            "--activate ends the wait that --root began: they are two steps",
+            "first: mesh ca rotate --root; later: mesh ca rotate --activate",
+        )
+    if settle is not None and not root:
+        raise UsageError("--settle is for a new root", "mesh ca rotate --root --settle 10m")
+    within = SETTLE if settle is None else duration(settle, "--settle")
     if activate:
         found = _with_issuer(context, lambda issuer: issuer.activate())
     else:
@@ -135,8 +148,35 @@ def _with_issuer(
     from mesh.adapters.clock import SystemClock
     from mesh.cli.wiring import make_issuer, settings_of
 
-    issuer = make_issuer(settings_of(context), SystemClock(), trust_domain)
-    return asyncio.run(action(issuer))
+    settings = settings_of(context)
+    issuer = make_issuer(settings, SystemClock(), trust_domain)
+    try:
+        return asyncio.run(action(issuer))
+    except NotFound as error:
+        if settings.authority is None:
+            raise
+        where = f"https://{settings.authority.host}:{settings.authority.port}"
+        hint = f"this host's authority is {where} (MESH_CA): type it on the host where that runs"
+        raise NotFound(error.message, hint) from error
+
+
+def _check_alone(context: typer.Context) -> None:
+    """Refuse a new authority where the mesh has one: its root would replace the published one."""
+    from mesh.cli.wiring import settings_of, with_store
+    from mesh.operations.authority import read_served
+
+    service = settings_of(context).authority
+    if service is not None:
+        raise InputError(
+            f"this host's authority is https://{service.host}:{service.port} (MESH_CA)",
+            "it needs none of its own; where one shall be made, set MESH_CA=local:",
+        )
+    served = with_store(context, lambda store, _: read_served(store))
+    if served is not None and served.is_alive:
+        raise Conflict(
+            f'a certificate authority serves this mesh already, at "{served.status.url}"',
+            "name it by MESH_CA; to make another in its place, stop it first",
+        )
 
 
 def _show(found: "AuthorityStatus", output: Output) -> None:

@@ -71,6 +71,13 @@ def test_a_token_is_shown_once_and_listed_by_its_id(mesh: Mesh) -> None:
         (("token", "create", "--service", "web", "--ttl", "721h"), 1, "a token may live"),
         (("token", "create", "--service", "web", "--uses", "0"), 64, "--uses"),
         (("token", "revoke", "nothing"), 1, "there is no join token"),
+        (("ca", "status"), 1, "make one with: mesh ca init"),
+        (("ca", "rotate", "--activate"), 1, "make one with: mesh ca init"),
+        (("ca", "rotate", "--root", "--activate"), 64, "they are two steps"),
+        (("ca", "rotate", "--activate", "--settle", "1m"), 64, "they are two steps"),
+        (("ca", "rotate", "--settle", "1m"), 64, "--settle is for a new root"),
+        (("ca", "rotate", "--root", "--settle", "soon"), 64, "is no duration"),
+        (("ca", "init", "--trust-domain", "Bad"), 1, "must be of lower-case letters"),
         (("ca", "serve", "--listen", "8443"), 64, "is no HOST:PORT"),
         (("ca", "serve", "--name", "not a name"), 64, "no host name"),
         (("ca", "serve", "--listen", "192.0.2.1:8443"), 3, "cannot listen on 192.0.2.1:8443"),
@@ -108,6 +115,22 @@ def test_a_service_manager_is_told_the_same(mesh: Mesh) -> None:
         serving(mesh, NOTIFY_SOCKET=manager.address) as (_, line),
     ):
         assert manager.hear() == f"READY=1\nSTATUS={line.strip()}"
+
+
+def test_a_host_of_a_service_makes_no_authority_of_its_own(mesh: Mesh, tmp_path: Path) -> None:
+    with serving(mesh) as (_, line):
+        url = dict(word.split("=", 1) for word in line.split()[1:])["ca"]
+        other = {
+            "MESH_STATE": str(tmp_path / "other"),
+            "MESH_STORE": f"sqlite://{mesh.folder}/state/mesh.db",
+        }
+        ran = mesh("ca", "init", environment=other)
+        assert (ran.code, f'serves this mesh already, at "{url}"' in ran.err) == (1, True), ran.err
+        where, other["MESH_CA"] = url.partition("?")[0], url
+        for command in ("init", "status", "rotate"):
+            ran = mesh("ca", command, environment=other)
+            assert (ran.code, f"authority is {where} (MESH_CA)" in ran.err) == (1, True), ran.err
+        assert not (tmp_path / "other" / "ca" / "ca.json").exists()
 
 
 def test_a_port_that_is_taken_and_a_second_authority_are_told(mesh: Mesh, tmp_path: Path) -> None:
