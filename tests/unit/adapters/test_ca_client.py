@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 import stat
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -8,6 +9,7 @@ import pytest
 
 from mesh.adapters.embedded import EmbeddedStore
 from mesh.adapters.issuer import LocalIssuer
+from mesh.authority.registry import Registry
 from mesh.ca.chain import fingerprint, read_certificates
 from mesh.ca.request import new_key_and_csr
 from mesh.errors import Denied, InputError, MeshError, Unavailable
@@ -152,6 +154,48 @@ async def test_a_certificate_of_another_authority_is_replaced_by_a_join(
         await svid_of(service.client(tmp_path / "host"), current=svid)
     host = service.client(tmp_path / "host", await service.token())
     assert (await svid_of(host, current=svid)).chain_pem != svid.chain_pem
+
+
+async def test_an_authority_restored_from_before_its_rotation_is_joined_anew(
+    tmp_path: Path, store: Store
+) -> None:
+    """The host learned both roots; the restored authority does not have the one of its host."""
+    backup = tmp_path / "backup"
+    async with serving(tmp_path / "ca", store) as service:
+        shutil.copytree(tmp_path / "ca", backup)
+        await service.issuer.rotate(root=True)
+        await service.issuer.activate()
+        svid = await svid_of(service.client(tmp_path / "host", await service.token()))
+    async with serving(backup, store, listen=service.serving.listen) as restored:
+        with pytest.raises(Denied, match="of another authority, and there is no join token"):
+            await svid_of(service.client(tmp_path / "host"), current=svid)
+        host = service.client(tmp_path / "host", await restored.token())
+        assert (await svid_of(host, current=svid)).identity == WEB
+
+
+async def test_a_certificate_that_is_over_for_the_authority_alone_is_a_matter_of_clocks(
+    service: Service, tmp_path: Path
+) -> None:
+    token = await service.token()
+    svid = await svid_of(service.client(tmp_path / "host", token), lifetime=SECOND)
+    await CLOCK.sleep(svid.not_after - CLOCK.now())
+    behind = service.client(
+        tmp_path / "host", await service.token(), clock=ShiftedClock(timedelta(seconds=-30))
+    )
+    with pytest.raises(Unavailable, match="shown this host's certificate, which is valid until"):
+        await svid_of(behind, current=svid)
+    (used, unused) = sorted((await Registry(service.store, CLOCK).all()), key=lambda one: one.uses)
+    assert (used.uses, unused.uses) == (0, 1)
+
+
+async def test_a_certificate_of_the_future_is_a_matter_of_clocks(
+    service: Service, tmp_path: Path
+) -> None:
+    svid = await svid_of(service.client(tmp_path / "host", await service.token()))
+    behind = service.client(tmp_path / "host", clock=ShiftedClock(timedelta(hours=-1)))
+    with pytest.raises(Denied, match="by this host's clock the certificate is not valid") as caught:
+        await svid_of(behind, current=svid)
+    assert "time service" in caught.value.hint
 
 
 async def test_a_wrong_fingerprint_tells_both(service: Service, tmp_path: Path) -> None:
