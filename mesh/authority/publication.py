@@ -9,6 +9,7 @@ import secrets
 from datetime import timedelta
 
 import structlog
+from cryptography import x509
 
 from mesh.ca import bundle as bundles
 from mesh.ca.chain import fingerprint, read_certificates
@@ -116,16 +117,35 @@ def _merged(own: TrustBundle, entry: Entry | None, before: ServiceStatus | None)
             f'signs for "{own.trust_domain}"',
             "see MESH_STORE and MESH_STATE: one of them is another mesh's",
         )
-    given_up = set(before.roots if before else ()) - set(fingerprints(own))
-    retired = [root for root in bundles.roots(published) if _fingerprint(root) in given_up]
-    return bundles.union(own, published, retired)
+    return bundles.union(own, published, _retired(own, published, before))
 
 
-def _fingerprint(root_pem: bytes) -> str:
+def _retired(
+    own: TrustBundle, published: TrustBundle, before: ServiceStatus | None
+) -> frozenset[bytes]:
+    """The published roots that this authority gave up: it told them last, and has gone on from
+    them. One that is newer than its own it does not know (it was restored from a backup), and a
+    status without any root of its own is another authority's (it was made anew): certificates
+    under those live.
+    """
+    mine = set(fingerprints(own))
+    told = set(before.roots) if before else set()
+    if not told & mine:
+        return frozenset()
+    in_use = read_certificates(own.roots_pem)[0].not_valid_before_utc
+    return frozenset(
+        root_pem
+        for root_pem in bundles.roots(published)
+        for root in _readable(root_pem)
+        if fingerprint(root) in told - mine and root.not_valid_before_utc <= in_use
+    )
+
+
+def _readable(root_pem: bytes) -> tuple[x509.Certificate, ...]:
     try:
-        return fingerprint(read_certificates(root_pem)[0])
+        return read_certificates(root_pem)
     except CertificateRefused:
-        return ""
+        return ()
 
 
 def _status(entry: Entry | None) -> ServiceStatus | None:

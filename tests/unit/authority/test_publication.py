@@ -1,4 +1,5 @@
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from mesh.model.identity import TrustBundle
 from mesh.operations.trust import publish
 from mesh.planning import keyspace, record
 from mesh.ports import Put, Store, Transaction
-from tests.support.authority import serving
+from tests.support.authority import ShiftedClock, serving
 from tests.support.revisions import CLOCK
 
 
@@ -65,6 +66,32 @@ async def test_roots_of_others_stay_and_own_ones_go_when_they_are_retired(
     await publication.publish(both, status(both))
     await Publication(store).publish(after, status(after))  # restarted in between
     assert await published(store) == roots(after) | roots(other)
+
+
+async def test_an_authority_that_is_made_anew_keeps_the_roots_of_the_lost_one(
+    tmp_path: Path, store: Store
+) -> None:
+    """What is joined goes on until it joins the new one."""
+    lost, new = [await bundle_of(tmp_path / name) for name in ("lost", "new")]
+    first = Publication(store)
+    await first.publish(lost, status(lost))
+    await first.withdraw()
+    await Publication(store).publish(new, status(new))
+    await Publication(store).publish(new, status(new))
+    assert await published(store) == roots(lost) | roots(new)
+
+
+async def test_an_authority_restored_from_before_its_rotation_keeps_the_later_root(
+    tmp_path: Path, store: Store
+) -> None:
+    """It is no retired one: certificates under it live."""
+    old = await bundle_of(tmp_path / "old")
+    later = ShiftedClock(timedelta(minutes=5))
+    new = await LocalIssuer(tmp_path / "new", clock=later).bundle()
+    both = TrustBundle("mesh.local", new.roots_pem + old.roots_pem)
+    await Publication(store).publish(both, status(both))
+    await Publication(store).publish(old, status(old))
+    assert await published(store) == roots(both)
 
 
 async def test_a_wiped_store_is_filled_again(tmp_path: Path, store: Store) -> None:
