@@ -5,6 +5,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -48,6 +49,7 @@ async def serve(
     options: AuthorityOptions, ports: AuthorityPorts, on_ready: Callable[[Serving], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT; raises what `run` raises."""
+    _open_many()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,6 +59,15 @@ async def serve(
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _open_many() -> None:
+    """Let this process have as many connections as it may: usual are 1,024 at first, and who only
+    connects holds one for seconds.
+    """
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):  # a system that says "any number" and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def run(

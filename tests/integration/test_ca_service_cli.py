@@ -1,6 +1,7 @@
 """`mesh token` and `mesh ca serve` as they are typed."""
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -115,6 +116,19 @@ def test_a_service_manager_is_told_the_same(mesh: Mesh) -> None:
         serving(mesh, NOTIFY_SOCKET=manager.address) as (_, line),
     ):
         assert manager.hear() == f"READY=1\nSTATUS={line.strip()}"
+
+
+def test_as_many_may_connect_as_the_system_lets(mesh: Mesh) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        with serving(mesh) as (process, line):
+            assert line
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    found = next(line for line in limits.splitlines() if line.startswith("Max open files"))
+    assert found.split()[3] == found.split()[4]
 
 
 def test_a_host_of_a_service_makes_no_authority_of_its_own(mesh: Mesh, tmp_path: Path) -> None:
