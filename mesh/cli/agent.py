@@ -18,6 +18,7 @@ from mesh import log
 from mesh.cli.failures import guarded
 from mesh.cli.flags import Flags
 from mesh.cli.sidecar_options import Given
+from mesh.errors import OutsideError
 
 # The descriptor of that file; see `mesh.__main__`.
 VARIABLE = "MESH_AGENT"
@@ -39,11 +40,18 @@ class Agent:
 
         Raises:
             UsageError: a setting or a word is wrong; nothing was started.
+            OutsideError: there is no room for temporary files.
         """
         self.given.options(self.flags.settings().state)
-        with tempfile.TemporaryFile("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file)
-            descriptor = os.dup(file.fileno())
+        try:
+            with tempfile.TemporaryFile("w", encoding="utf-8") as file:
+                json.dump(asdict(self), file)
+                descriptor = os.dup(file.fileno())
+        except OSError as error:
+            raise OutsideError(
+                f"no folder for temporary files can be used: {error.strerror}",
+                "let this user write to /tmp, or to the folder that TMPDIR names",
+            ) from error
         os.set_inheritable(descriptor, True)  # it outlives exec
         environment = {_ARENAS: "1", **os.environ, VARIABLE: str(descriptor)}
         if _ARENAS not in os.environ:

@@ -2,13 +2,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from mesh.cli.agent import Agent
 from mesh.cli.flags import Flags
 from mesh.cli.sidecar_options import Given
-from mesh.errors import UsageError
+from mesh.errors import OutsideError, UsageError
 
 # A program that becomes itself again, and the second time tells what it was told.
 TWICE = """
@@ -79,3 +80,14 @@ def test_a_wrong_word_is_told_before_anything_is_started(tmp_path):
     )
     with pytest.raises(UsageError, match="Web"):
         Agent(flags=Flags(state=str(tmp_path)), given=given).become()
+
+
+def test_a_host_without_temporary_files_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    given = Given(
+        service="web", namespace="shop", tags=(), meta=(), app=None, inbound=None, outbound=None,
+        id=None, upstreams=(), advertise=None,
+    )  # fmt: skip
+    with pytest.raises(OutsideError, match="no folder for temporary files") as told:
+        Agent(flags=Flags(state=str(tmp_path)), given=given).become()
+    assert "TMPDIR" in told.value.hint
