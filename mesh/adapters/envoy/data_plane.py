@@ -39,6 +39,7 @@ _FIRST_DELAY = timedelta(milliseconds=100)
 _LONGEST_DELAY = timedelta(seconds=5)
 
 _MUTE = "its admin interface does not answer"
+_DYING = "it has just ended"
 
 _log = structlog.get_logger(__name__)
 
@@ -180,7 +181,7 @@ class EnvoyProcess:
         _log.warning("replacing envoy", node=self._node, pid=record.process.pid, reason=fault)
         if fault is _MUTE:
             record.process.signal(SIGKILL)
-        else:
+        elif fault is not _DYING:
             await leave()
         await self._end(record.process, _REPLACED)
         return None
@@ -197,7 +198,7 @@ class EnvoyProcess:
                         info = await self._admin.server_info()
                         break
                     if not record.process.is_running():
-                        return "it has just ended"  # killed, and dying when it was looked up
+                        return _DYING  # killed when it was looked up
                     await self._clock.sleep(_READY_POLL)
         except TimeoutError:
             return _MUTE
