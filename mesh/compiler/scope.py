@@ -66,6 +66,7 @@ class Reach:
         self._tcp = [item for item in named if not item.service.protocol.is_http]
         self._routes = {item.target: attached(known, item, caller) for item in self._http}
         self._destinations = self._reached()
+        self._services = tuple(map(self._virtual_service, self._http))
 
     @property
     def interest(self) -> Wanted:
@@ -105,7 +106,7 @@ class Reach:
             max_connection_duration=known.mesh.max_connection_duration,
             access_default=known.mesh.access_default,
             destinations=destinations,
-            services=tuple(map(self._virtual_service, self._http)),
+            services=self._services,
             upstreams=_upstreams(self._tcp, placement, destinations),
             inbound=_inbound(known, placement),
             outbound_access=_outbound_access(known, destinations),

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mesh.errors import Corrupted, InputError
-from mesh.model.policy import PolicyKey
 from mesh.model.revision import Manifest, ManifestEntry, Revision
 from mesh.planning import keyspace
 from mesh.planning.entries import read_entry, write_entry
@@ -38,6 +37,7 @@ __all__ = [
     "Written",
     "assemble",
     "batches",
+    "chunks_of",
     "missing",
     "parse_part",
     "parse_record",
@@ -117,14 +117,23 @@ def assemble(head: Head, parts: Mapping[str, Part]) -> Manifest:
     Raises:
         Corrupted: a part is of another sort than its reference says.
     """
-    manifest: dict[PolicyKey, ManifestEntry] = {}
+    chunks = chunks_of(head, parts).values()
+    return {entry.key: entry for chunk in chunks for entry in chunk.entries}
+
+
+def chunks_of(head: Head, parts: Mapping[str, Part]) -> dict[str, Chunk]:
+    """The entries of `head` by the digests of their chunks; nothing of it may be `missing`.
+
+    Raises:
+        Corrupted: a part is of another sort than its reference says.
+    """
+    found: dict[str, Chunk] = {}
     for ref in _refs(head, parts):
         part = parts[ref.digest]
         if not isinstance(part, Chunk):
             raise Corrupted(f'chunk "{ref.digest}" has no entries')
-        for entry in part.entries:
-            manifest[entry.key] = entry
-    return manifest
+        found[ref.digest] = part
+    return found
 
 
 def parse_part(digest: str, data: bytes) -> Part:

@@ -8,7 +8,7 @@ and `plan` tells by them which sidecars a change touches.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from mesh.model.identity import ServiceName
@@ -16,6 +16,7 @@ from mesh.model.policy import Kind, PolicyKey, Target
 from mesh.model.revision import Manifest, ManifestEntry
 
 _SERVICES = (Kind.SERVICE, Kind.EXTERNAL_SERVICE)
+_MESH = Target(Kind.MESH, "", "")
 
 
 def closure(manifest: Manifest, service: ServiceName) -> frozenset[PolicyKey]:
@@ -23,32 +24,57 @@ def closure(manifest: Manifest, service: ServiceName) -> frozenset[PolicyKey]:
     return Scopes(manifest).closure(service)
 
 
+_Entries = dict[PolicyKey, ManifestEntry]
+
+
 class Scopes:
-    """An index of a manifest that answers for many services."""
+    """An index of a manifest that answers for many services, and follows its changes."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        self._targeting: defaultdict[tuple[str, Target], list[ManifestEntry]] = defaultdict(list)
-        self._admitting: defaultdict[Target, list[ManifestEntry]] = defaultdict(list)
-        self._members: defaultdict[str, set[Target]] = defaultdict(set)
-        self._meshes: list[ManifestEntry] = []
+        self._manifest: _Entries = {}
+        self._meshes: _Entries = {}
+        self._targeting: defaultdict[tuple[str, Target], _Entries] = defaultdict(dict)
+        self._admitting: defaultdict[Target, _Entries] = defaultdict(dict)
+        self._members: defaultdict[str, defaultdict[Target, set[PolicyKey]]] = defaultdict(
+            lambda: defaultdict(set)
+        )
         for entry in manifest.values():
-            self._add(entry)
+            self.put(entry)
 
-    def _add(self, entry: ManifestEntry) -> None:
-        kind, namespace = entry.key.kind, entry.key.namespace
-        if kind in _SERVICES:
-            self._members[namespace].add(Target(Kind(kind), namespace, entry.key.name))
-        if kind == Kind.SERVICE:
-            # What a view chooses from may have no document, and is protected all the same.
-            for base in entry.targets:
-                self._members[base.namespace].add(base)
-        if kind == Kind.MESH:
-            self._meshes.append(entry)
+    @property
+    def manifest(self) -> Manifest:
+        """What it is an index of."""
+        return self._manifest
+
+    def put(self, entry: ManifestEntry) -> None:
+        """Take an entry in, in the place of the one of that document."""
+        self.drop(entry.key)
+        self._manifest[entry.key] = entry
+        for drawer in self._drawers(entry):
+            drawer[entry.key] = entry
+        for target in _members(entry):
+            self._members[target.namespace][target].add(entry.key)
+
+    def drop(self, key: PolicyKey) -> None:
+        """Forget a document, if it is known."""
+        entry = self._manifest.pop(key, None)
+        if entry is None:
+            return
+        for drawer in self._drawers(entry):
+            drawer.pop(key, None)
+        for target in _members(entry):
+            namespace = self._members[target.namespace]
+            namespace[target].discard(key)
+            if not namespace[target]:
+                del namespace[target]
+
+    def _drawers(self, entry: ManifestEntry) -> Iterator[_Entries]:
         for target in entry.targets:
-            self._targeting[kind, _plain(target)].append(entry)
+            yield self._targeting[entry.key.kind, _plain(target)]
         for target in entry.admits:
-            self._admitting[_plain(target)].append(entry)
+            yield self._admitting[_plain(target)]
+        if entry.key.kind == Kind.MESH:
+            yield self._meshes
 
     def closure(self, service: ServiceName) -> frozenset[PolicyKey]:
         """The documents that decide what a sidecar of `service` runs.
@@ -64,12 +90,12 @@ class Scopes:
         routes = {
             route.key: route
             for target in named
-            for route in self._targeting.get(("HTTPRoute", target), ())
+            for route in self._targeting.get(("HTTPRoute", target), {}).values()
             if route.key.namespace in (service.namespace, target.namespace)
         }
         destinations = named | {backend for route in routes.values() for backend in route.uses}
         destinations |= self._selected(destinations)
-        keys = {entry.key for entry in (*self._meshes, *admitting)} | routes.keys()
+        keys = {entry.key for entry in admitting} | self._meshes.keys() | routes.keys()
         keys |= {_key(target) for target in (*destinations, own)} & self._manifest.keys()
         keys |= self._policies("TrafficPolicy", destinations)
         return frozenset(keys | self._policies("AccessPolicy", _deciding(own, destinations)))
@@ -87,18 +113,18 @@ class Scopes:
         return tuple(
             entry
             for group in dict.fromkeys(_plain(item) for item in groups)
-            for entry in self._targeting.get((kind, group), ())
+            for entry in self._targeting.get((kind, group), {}).values()
         )
 
     def _policies(self, kind: str, targets: Iterable[Target]) -> set[PolicyKey]:
-        return {
-            entry.key for target in targets for entry in self._targeting.get((kind, target), ())
-        }
+        return {key for target in targets for key in self._targeting.get((kind, target), ())}
 
     def _admitting_entries(self, service: ServiceName) -> list[ManifestEntry]:
         """The entries that let this caller see something."""
         own = Target(Kind.SERVICE, service.namespace, service.name)
-        return [entry for target in _groups(own) for entry in self._admitting.get(target, ())]
+        return [
+            entry for target in _groups(own) for entry in self._admitting.get(target, {}).values()
+        ]
 
     def _callable(self, own: Target, admitting: Iterable[ManifestEntry]) -> set[Target]:
         """The services that answer to a name here: declared, admitted, and views of those."""
@@ -113,7 +139,7 @@ class Scopes:
         views = {
             Target(Kind.SERVICE, entry.key.namespace, entry.key.name)
             for target in found
-            for entry in self._targeting.get(("Service", target), ())
+            for entry in self._targeting.get(("Service", target), {}).values()
         }
         return found | views
 
@@ -123,7 +149,7 @@ class Scopes:
             case Kind.SERVICE | Kind.EXTERNAL_SERVICE:
                 return {target}
             case Kind.NAMESPACE:
-                return self._members.get(target.namespace, set())
+                return set(self._members.get(target.namespace, ()))
             case Kind.MESH:
                 return set().union(*self._members.values())
 
@@ -137,6 +163,16 @@ class Scopes:
         }
 
 
+def _members(entry: ManifestEntry) -> Iterator[Target]:
+    """The services that a document puts into their namespaces."""
+    kind, namespace = entry.key.kind, entry.key.namespace
+    if kind in _SERVICES:
+        yield Target(Kind(kind), namespace, entry.key.name)
+    if kind == Kind.SERVICE:
+        # What a view chooses from may have no document, and is protected all the same.
+        yield from entry.targets
+
+
 def _key(target: Target) -> PolicyKey:
     return PolicyKey(target.kind, target.namespace, target.name)
 
@@ -145,7 +181,7 @@ def _plain(target: Target) -> Target:
     """A target that compares by what it means: there is one mesh, and a namespace has one name."""
     match target.kind:
         case Kind.MESH:
-            return Target(Kind.MESH, "", "")
+            return _MESH
         case Kind.NAMESPACE:
             return Target(Kind.NAMESPACE, target.namespace, target.namespace)
         case Kind.SERVICE | Kind.EXTERNAL_SERVICE:
@@ -155,7 +191,7 @@ def _plain(target: Target) -> Target:
 def _groups(target: Target) -> tuple[Target, Target, Target]:
     """A service and the groups that it belongs to."""
     namespace = target.namespace
-    return (target, Target(Kind.NAMESPACE, namespace, namespace), Target(Kind.MESH, "", ""))
+    return (target, Target(Kind.NAMESPACE, namespace, namespace), _MESH)
 
 
 def _deciding(own: Target, destinations: Iterable[Target]) -> set[Target]:

@@ -14,9 +14,10 @@ from mesh.latest import Latest
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Mesh, Policy, PolicyKey
 from mesh.model.revision import Applied, Manifest, Policies
-from mesh.planning import keyspace, manifest, record, scope
+from mesh.planning import keyspace, manifest, record
 from mesh.planning.enclosure import enclosed
-from mesh.planning.manifest import Part
+from mesh.planning.manifest import Chunk, Part
+from mesh.planning.scope import Scopes
 from mesh.ports import Clock, Store
 from mesh.sidecar.ratchet import Ratchet
 from mesh.sidecar.retry import Backoff, Outage
@@ -81,6 +82,8 @@ class PolicySource:
         self._ratchet = Ratchet()
         self._ratchet.remember(remembered.head if remembered else None)
         self._parts: dict[str, Part] = {}
+        self._chunks: dict[str, Chunk] = {}
+        self._scopes = Scopes({})
         self._policies: dict[str, Policy] = {}
         self._objects: dict[str, bytes] = {}
         self._head: Latest[_Told | None] = Latest(None)  # None: not read yet
@@ -163,7 +166,8 @@ class PolicySource:
         if head is None:
             return Scope()
         pieces = enclosed(told.enclosure)
-        entries = scoped(await self._manifest(head, pieces), self._service)
+        await self._follow(head, pieces)
+        entries = self._scoped()
         await self._take_objects({entry.digest for entry in entries.values()}, pieces)
         policies = {
             key: Applied(policy=self._policies[entry.digest], entry=entry)
@@ -173,13 +177,26 @@ class PolicySource:
         _log.debug("read a revision", revision=head.revision.number, policies=len(policies))
         return Scope(head, policies, dict(self._objects))
 
-    async def _manifest(self, head: record.Head, pieces: Mapping[str, bytes]) -> Manifest:
+    async def _follow(self, head: record.Head, pieces: Mapping[str, bytes]) -> None:
+        """Bring the index of the manifest to `head`, at the cost of what changed."""
         while lacking := manifest.missing(head, self._parts):
             for digest, data in (await self._pieces(keyspace.chunk, lacking, pieces)).items():
                 self._parts[digest] = manifest.parse_part(digest, data)
+        chunks = manifest.chunks_of(head, self._parts)
+        for digest in self._chunks.keys() - chunks.keys():
+            for entry in self._chunks[digest].entries:
+                self._scopes.drop(entry.key)
+        for digest in chunks.keys() - self._chunks.keys():
+            for entry in chunks[digest].entries:
+                self._scopes.put(entry)
+        self._chunks = chunks
         used = manifest.used(head, self._parts)
         self._parts = {digest: part for digest, part in self._parts.items() if digest in used}
-        return manifest.assemble(head, self._parts)
+
+    def _scoped(self) -> Manifest:
+        """The entries of the documents that concern a sidecar of the service."""
+        whole = self._scopes.manifest
+        return {key: whole[key] for key in sorted(self._scopes.closure(self._service))}
 
     async def _take_objects(self, wanted: set[str], pieces: Mapping[str, bytes]) -> None:
         lacking = wanted - self._policies.keys()
@@ -210,8 +227,3 @@ class PolicySource:
                 raise Unavailable("a revision was collected while it was read")
             found.update({keys[name]: entry.value for name, entry in entries.items()})
         return found
-
-
-def scoped(whole: Manifest, service: ServiceName) -> Manifest:
-    """The entries of the documents that concern a sidecar of `service`."""
-    return {key: whole[key] for key in sorted(scope.closure(whole, service)) if key in whole}

@@ -145,3 +145,35 @@ def test_a_document_outside_the_closure_never_changes_it(policies, data):
         gone = data.draw(st.sampled_from(outside))
         rest = {item: value for item, value in whole.items() if item != gone}
         assert closure(rest, WEB) == found
+
+
+documents = st.one_of(
+    st.builds(
+        lambda name, on, uses: entry(f"Service/{name}", on=on, uses=uses),
+        st.sampled_from(["default/web", "default/api", "shop/cart"]),
+        st.lists(st.sampled_from(["default/api", "shop/stock"]), max_size=1),
+        st.lists(st.sampled_from(["default/api", "shop/cart"]), max_size=2),
+    ),
+    st.builds(
+        lambda kind, on, admits: entry(f"{kind}/default/p", on=on, admits=admits),
+        st.sampled_from(["AccessPolicy", "TrafficPolicy", "HTTPRoute", "Mesh"]),
+        st.lists(spots, max_size=2),
+        st.lists(spots, max_size=2),
+    ),
+)
+
+
+@given(st.lists(st.tuples(st.booleans(), documents), max_size=12))
+def test_an_index_that_follows_changes_is_as_one_that_is_made_anew(changes):
+    following, whole = Scopes({}), {}
+    for is_there, document in changes:
+        if is_there:
+            following.put(document)
+            whole[document.key] = document
+        else:
+            following.drop(document.key)
+            whole.pop(document.key, None)
+        assert following.manifest == whole
+        for service in (WEB, ServiceName("shop", "cart")):
+            assert following.closure(service) == closure(whole, service)
+            assert following.callable_by(service) == Scopes(whole).callable_by(service)
