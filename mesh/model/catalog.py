@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from mesh.model.identity import ServiceName
 
@@ -40,11 +41,17 @@ def is_reachable(address: str, port: int) -> bool:
     Envoy refuses a whole service's endpoints for one that is not (`socket_address` without a
     resolver), so nothing else may come out of Discovery.
     """
+    return 0 < port <= MAX_PORT and "%" not in address and _is_ip(address)
+
+
+@lru_cache(1024)
+def _is_ip(address: str) -> bool:
+    """Remembered: each answer of Discovery has all instances of a service again."""
     try:
         ipaddress.ip_address(address)
     except ValueError:
         return False
-    return "%" not in address and 0 < port <= MAX_PORT
+    return True
 
 
 @dataclass(frozen=True, slots=True)

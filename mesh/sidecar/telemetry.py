@@ -8,6 +8,7 @@ import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from types import TracebackType
 from typing import Final, Self
 
@@ -57,7 +58,6 @@ class Telemetry:
             self._endpoint = ports.scrape(address, self.collect, self._trouble)
         self._stale_since: float | None = None
         self._dropped = 0
-        self._version = importlib.metadata.version("mesh")
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -82,6 +82,10 @@ class Telemetry:
     def address(self) -> Address | None:
         """Where metrics are scraped; None: nowhere."""
         return None if self._endpoint is None else self._endpoint.address
+
+    @cached_property
+    def _version(self) -> str:
+        return importlib.metadata.version("mesh")
 
     async def run(self) -> None:
         """Note since when the agent has run on old news, until cancelled."""

@@ -3,7 +3,7 @@
 import asyncio
 
 from mesh.adapters.consul.client import Right
-from mesh.adapters.consul.shapes import Node, instances, service_names
+from mesh.adapters.consul.shapes import Instance, Node, instances, service_names
 from mesh.latest import Latest
 from mesh.model.catalog import Catalog
 from mesh.model.identity import ServiceName
@@ -12,6 +12,15 @@ from mesh.ports import Interest
 
 # The query for the names of all services, beside one by each service's name.
 ALL_NAMES = ""
+
+
+Found = tuple[Instance, ...] | frozenset[ServiceName]
+"""What an answer says: instances, or the names of all services."""
+
+
+def read(query: str, answer: object) -> Found:
+    """What there is for sidecars in an answer to a query."""
+    return service_names(answer) if query == ALL_NAMES else instances(answer)
 
 
 class Board:
@@ -41,9 +50,8 @@ class Board:
         """The catalog as of now."""
         return self._roster.catalog(self._names)
 
-    def is_suddenly_empty(self, query: str, answer: object) -> bool:
+    def is_suddenly_empty(self, query: str, found: Found) -> bool:
         """Whether an answer is empty, and the one before was not, or there was none."""
-        found = service_names(answer) if query == ALL_NAMES else instances(answer)
         return not found and self._shown.get(query, ("", None)) is not None
 
     def rights(self, query: str) -> list[Right]:
@@ -65,18 +73,19 @@ class Board:
         self._roster.lose(query, reason)
         self._announce()
 
-    def receive(self, query: str, answer: object, *, is_orderly: bool, now: float) -> None:
-        """Take in a query's answer; `is_orderly` and `now` as in `planning.presence`."""
+    def receive(self, query: str, found: Found, *, is_orderly: bool, now: float) -> None:
+        """Take in what a query's answer says; `is_orderly` and `now` as in `planning.presence`."""
         self._missing.discard(query)
         self._roster.heal(query)
-        if query == ALL_NAMES:
-            self._receive_names(answer, is_orderly=is_orderly, now=now)
+        if isinstance(found, frozenset):
+            self._receive_names(found, is_orderly=is_orderly, now=now)
         else:
-            self._receive_instances(query, answer, is_orderly=is_orderly, now=now)
+            self._receive_instances(query, found, is_orderly=is_orderly, now=now)
         self._announce()
 
-    def _receive_names(self, answer: object, *, is_orderly: bool, now: float) -> None:
-        found = service_names(answer)
+    def _receive_names(
+        self, found: frozenset[ServiceName], *, is_orderly: bool, now: float
+    ) -> None:
         self._shown[ALL_NAMES] = (min(found).name, None) if found else None
         if found or (is_orderly and self._names_emptied_at is None):
             self._names, self._names_emptied_at = found, None
@@ -84,9 +93,8 @@ class Board:
             self._names_emptied_at = now
 
     def _receive_instances(
-        self, name: str, answer: object, *, is_orderly: bool, now: float
+        self, name: str, found: tuple[Instance, ...], *, is_orderly: bool, now: float
     ) -> None:
-        found = instances(answer)
         self._shown[name] = (name, found[0].node) if found else None
         for service in self._interest.services:
             if service.name != name:

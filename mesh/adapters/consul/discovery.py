@@ -8,7 +8,7 @@ from random import SystemRandom
 from types import TracebackType
 from typing import Self
 
-from mesh.adapters.consul.board import ALL_NAMES, Board
+from mesh.adapters.consul.board import ALL_NAMES, Board, read
 from mesh.adapters.consul.client import QUERY_CONNECTIONS, Client, ConsulSettings, Failed, path
 from mesh.adapters.consul.shapes import check_id, definition, node, service_ids
 from mesh.errors import Denied, MeshError
@@ -153,10 +153,11 @@ class ConsulDiscovery:
         index, failures = 0, 0
         while True:
             try:
-                found, answer = await self._query(query, index)
+                at, answer = await self._query(query, index)
+                found = read(query, answer)
                 # A server that starts anew counts anew: what is missing then has not left.
-                is_orderly = failures == 0 and found >= index
-                if board.is_suddenly_empty(query, answer):
+                is_orderly = failures == 0 and at >= index
+                if board.is_suddenly_empty(query, found):
                     is_orderly &= await self._is_believable(board, query)
             except MeshError as error:
                 failures += 1
@@ -167,8 +168,8 @@ class ConsulDiscovery:
                 await self._clock.sleep(self._backoff(failures))
                 continue
             failures = 0
-            index = 0 if found < index else max(found, 1)
-            board.receive(query, answer, is_orderly=is_orderly, now=self._clock.monotonic())
+            index = 0 if at < index else max(at, 1)
+            board.receive(query, found, is_orderly=is_orderly, now=self._clock.monotonic())
 
     async def _is_believable(self, board: Board, query: str) -> bool:
         """Whether a sudden empty answer says that the instances left.

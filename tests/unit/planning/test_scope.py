@@ -1,6 +1,6 @@
 """Which documents concern a service."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.model.identity import ServiceName
@@ -163,6 +163,7 @@ documents = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), documents), max_size=12))
 def test_an_index_that_follows_changes_is_as_one_that_is_made_anew(changes):
     following, whole = Scopes({}), {}
