@@ -21,7 +21,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.published: list[tuple[int, float]] = []
-        self.size_bytes = 0
+        self._snapshot = Snapshot()
         self._runs = False
         self._generation = 0
         self._newest: Latest[Acknowledged] = Latest(Acknowledged())
@@ -61,13 +61,17 @@ class StandIn:
         """Take a snapshot, and acknowledge it."""
         self._generation += 1
         self.published.append((snapshot.revision, monotonic()))
-        bodies = (r.body for each in snapshot.resources.values() for r in each.values())
-        self.size_bytes = sum(map(len, bodies))
+        self._snapshot = snapshot
         self._newest.set(Acknowledged(generation=self._generation, revision=snapshot.revision))
         return self._generation
 
     def offer_again(self, refused: Iterable[Rejection]) -> None:
         """Nothing is ever refused here."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the newest snapshot: counted when somebody asks, not at each publish."""
+        return sum(len(r.body) for each in self._snapshot.resources.values() for r in each.values())
 
     async def acknowledgements(self) -> AsyncIterator[Acknowledged]:
         """As the port says."""
