@@ -38,8 +38,8 @@ class StandIn:
 
     restarts = 0
 
-    async def run(self, leave: Callable[[], Awaitable[object]]) -> None:
-        """Until cancelled."""
+    async def run(self, leave: Callable[[], Awaitable[object]] | None = None) -> None:
+        """As either of the two, until cancelled."""
         self._runs = True
         await asyncio.Event().wait()
 
