@@ -211,7 +211,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 def until_all_is_known(shop: Shop) -> None:
-    """Return once web has heard of every instance."""
+    """Return once web has heard of every instance, and the store of every sidecar."""
     for path in ("/v1", "/v2"):
         for _ in range(1000):
             if request(shop.sidecars["web"].outbound, path).status == 200:
@@ -219,6 +219,16 @@ def until_all_is_known(shop: Shop) -> None:
     for _ in range(1000):
         if exchange(ledger_port(shop.sidecars["web"].ready), b"x", 8):
             break
+    until_reported(shop, *(each.ready["id"] for each in shop.sidecars.values()))
+
+
+def until_reported(shop: Shop, *ids: str) -> dict[str, dict[str, Any]]:
+    """What `status` says once these sidecars have reported that they run head."""
+    for _ in range(50):
+        known = status(shop)
+        if all(known.get(id, {}).get("state") == "in-sync" for id in ids):
+            break
+    return known
 
 
 def ledger_port(said: Mapping[str, Any]) -> int:
@@ -234,7 +244,7 @@ def status(shop: Shop) -> dict[str, dict[str, Any]]:
 
 
 def test_the_ready_object_and_status_say_the_same(shop: Shop) -> None:
-    known = status(shop)
+    known = until_reported(shop, *(each.ready["id"] for each in shop.sidecars.values()))
     for each in shop.sidecars.values():
         said = each.ready
         keys = {"ready", "service", "namespace", "id", "inbound", "outbound", "upstreams"}
@@ -440,7 +450,7 @@ def test_a_sidecar_says_one_line_leaves_and_keeps_its_ports(shop: Shop) -> None:
     assert first == "ready"
     assert {"service": "default/web", "id": "again", "inbound": "-"}.items() <= said.items()
     assert int(said["revision"]) >= 1
-    upstreams = status(shop)["again"]["upstreams"]
+    upstreams = until_reported(shop, "again")["again"]["upstreams"]
     assert Sidecar(as_text, {}).end() == (0, "")
     as_json = ready(shop.launch(*words, "--output", "json"))
     assert as_json.end() == (0, "")
