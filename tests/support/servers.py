@@ -75,7 +75,8 @@ class Server:
             try:
                 self.probe()
             except OSError as error:
-                last = error
+                # Not itself: with its own traceback it would keep an answer of 503 open.
+                last = str(error)
             else:
                 return
             if time.monotonic() > deadline:

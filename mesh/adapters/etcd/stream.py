@@ -5,8 +5,9 @@ A call costs etcd forty kilobytes, one more watch on it two: so a store has one 
 - Watches are told apart by ids that we choose and use once: what etcd still says of a watch that
   has ended reaches no other. A refusal has no id (-1) since etcd 3.5 and ends the call.
 - A progress request, after 3 s without another request, is the heartbeat; 8 s of silence is a
-  broken call. One answer (id -1) is for all watches, from etcd 3.5.8 on once all have caught up.
-  It may run ahead of events (before 3.5.8): it means "alive" and nothing else.
+  broken call. One answer (id -1) is for all watches, from etcd 3.5.8 on only while all have caught
+  up, as a new one has after a tenth of a second. It may run ahead of events (before 3.5.8): it
+  means "alive" and nothing else.
 - A watch starts at its list's revision, not after it: the newest releases answer no progress
   request while a watch waits for a revision still to come (etcd pull request 20229), so a quiet
   store would look dead. Events of that revision come once more and are dropped, as old.
