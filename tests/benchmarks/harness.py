@@ -54,10 +54,10 @@ def ending(started: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 @contextmanager
-def envoy(configuration: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A raw Envoy with one worker, as the mesh runs its own."""
+def envoy(configuration: Path, *under: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A raw Envoy with one worker, as the mesh runs its own; `under` is a command that runs it."""
     flags = ("--concurrency", "1", "--disable-hot-restart", "-l", "error")
-    with process(binary(), "-c", configuration, *flags) as started:
+    with process(*under, binary(), "-c", configuration, *flags) as started:
         yield started
 
 
