@@ -93,9 +93,11 @@ class Files:
             os.close(lock)
 
     def _make_folder(self) -> None:
-        if not self._folder.exists():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _give(self._folder, self._folder.parent)
+        """The folder and the state's above it, private both."""
+        for folder in (self._folder.parent, self._folder):
+            if not folder.exists():
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _give(folder, folder.parent)
         if self._folder.stat().st_mode & _OTHERS:
             self._folder.chmod(0o700)
 

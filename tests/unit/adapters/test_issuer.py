@@ -62,7 +62,7 @@ async def test_the_files_are_private_whatever_the_umask(issuer, folder):
         await issuer.bundle()
     finally:
         os.umask(before)
-    assert mode(folder) == 0o700
+    assert (mode(folder), mode(folder.parent)) == (0o700, 0o700)
     assert {path.name: mode(path) for path in folder.iterdir()} == {"ca.json": 0o600, "lock": 0o600}
 
 
