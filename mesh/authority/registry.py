@@ -34,9 +34,13 @@ class Registry:
             InputError: `ttl` or `uses` is out of bounds.
         """
         if not timedelta() < ttl <= tokens.MAX_TTL:
-            raise InputError(f'a token may live for "{tokens.MAX_TTL}", not for "{ttl}"')
+            raise InputError(
+                f"a token may live for {_hours(tokens.MAX_TTL)}, not for {_hours(ttl)}",
+                "make it when the host is there: what has joined needs none",
+            )
         if not 1 <= uses <= tokens.MAX_USES:
-            raise InputError(f"a token may have 1 to {tokens.MAX_USES} uses, not {uses}")
+            hint = "make several: one can be revoked without the others"
+            raise InputError(f"a token may have 1 to {tokens.MAX_USES} uses, not {uses}", hint)
         await self._forget()
         token = tokens.token_of(secrets.token_urlsafe(tokens.SECRET_BYTES))
         digest = tokens.digest_of(token)
@@ -110,6 +114,10 @@ class Registry:
         ]
         for key in old:
             await self._store.commit(Transaction(deletes=(key,)))
+
+
+def _hours(span: timedelta) -> str:
+    return f"{span / timedelta(hours=1):g}h"
 
 
 def _read(entry: Entry) -> JoinToken:

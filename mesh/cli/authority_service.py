@@ -14,6 +14,7 @@ from mesh.adapters.clock import SystemClock
 from mesh.adapters.systemd import notify
 from mesh.authority.ports import AuthorityOptions, AuthorityPorts, Serving
 from mesh.authority.run import serve
+from mesh.ca.issuance import leaf_lifetime_is_allowed
 from mesh.ca.server import server_name
 from mesh.cli import console, wiring
 from mesh.cli.flags import Flags
@@ -47,12 +48,18 @@ class Given:
         from importlib.metadata import version
 
         listen = address(self.listen, "--listen")
+        longest = duration(self.max_lifetime, "--max-lifetime")
+        if not leaf_lifetime_is_allowed(longest):
+            raise UsageError(
+                f'--max-lifetime: no certificate may live for "{self.max_lifetime}"',
+                "write 1s to 2160h; the default is 168h",
+            )
         return AuthorityOptions(
             listen=listen,
             names=tuple(_names(self.names)) or own_names(listen, socket.gethostname()),
             version=version("mesh"),
             metrics=None if self.metrics is None else address(self.metrics, "--metrics"),
-            longest_leaf=duration(self.max_lifetime, "--max-lifetime"),
+            longest_leaf=longest,
         )
 
 

@@ -42,6 +42,7 @@ def create(
     from mesh.cli.sidecar_options import label
     from mesh.cli.wiring import with_store
     from mesh.model.identity import ServiceName
+    from mesh.operations.authority import read_served
 
     name = ServiceName(label(namespace, "--namespace"), label(service, "--service"))
     lives = duration(ttl, "--ttl")
@@ -56,6 +57,9 @@ def create(
         f"token {record.id}: {console.plural(record.uses, 'use')} for {record.service} "
         f"until {record.expires:%Y-%m-%d %H:%M:%S}Z; it is shown only now"
     )
+    served = with_store(context, lambda store, _: read_served(store))
+    if served is None or not served.is_alive:
+        console.note("no certificate authority serves this mesh now; joins need: mesh ca serve")
 
 
 @group.command("list", epilog="Example: mesh token list --output json")

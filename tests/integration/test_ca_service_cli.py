@@ -51,6 +51,7 @@ def test_a_token_is_shown_once_and_listed_by_its_id(mesh: Mesh) -> None:
     assert made.code == 0
     assert made.out.startswith("mesh_join_")
     assert "2 uses for default/web until" in made.err
+    assert "no certificate authority serves this mesh now" in made.err
     more = mesh("token", "create", "--service", "api", "-n", "shop", "--output", "json").json
     assert (more["service"], more["namespace"], more["uses"]) == ("api", "shop", 1)
     listed = mesh("token", "list", "--output", "json")
@@ -69,7 +70,11 @@ def test_a_token_is_shown_once_and_listed_by_its_id(mesh: Mesh) -> None:
         (("token", "create"), 64, "--service"),
         (("token", "create", "--service", "Web"), 64, "is no name"),
         (("token", "create", "--service", "web", "--ttl", "soon"), 64, "is no duration"),
-        (("token", "create", "--service", "web", "--ttl", "721h"), 1, "a token may live"),
+        (
+            ("token", "create", "--service", "web", "--ttl", "721h"),
+            1,
+            "live for 720h, not for 721h",
+        ),
         (("token", "create", "--service", "web", "--uses", "0"), 64, "--uses"),
         (("token", "revoke", "nothing"), 1, "there is no join token"),
         (("ca", "status"), 1, "make one with: mesh ca init"),
@@ -83,6 +88,8 @@ def test_a_token_is_shown_once_and_listed_by_its_id(mesh: Mesh) -> None:
         (("ca", "serve", "--name", "not a name"), 64, "no host name"),
         (("ca", "serve", "--listen", "192.0.2.1:8443"), 3, "cannot listen on 192.0.2.1:8443"),
         (("ca", "serve", "--max-lifetime", "x"), 64, "is no duration"),
+        (("ca", "serve", "--max-lifetime", "5ms"), 64, 'may live for "5ms"'),
+        (("ca", "serve", "--max-lifetime", "9000h"), 64, "1s to 2160h"),
     ],
 )
 def test_what_is_wrong_is_told(
@@ -138,6 +145,7 @@ def test_a_host_of_a_service_makes_no_authority_of_its_own(mesh: Mesh, tmp_path:
             "MESH_STATE": str(tmp_path / "other"),
             "MESH_STORE": f"sqlite://{mesh.folder}/state/mesh.db",
         }
+        assert "no certificate" not in mesh("token", "create", "--service", "web").err
         ran = mesh("ca", "init", environment=other)
         assert (ran.code, f'serves this mesh already, at "{url}"' in ran.err) == (1, True), ran.err
         where, other["MESH_CA"] = url.partition("?")[0], url
