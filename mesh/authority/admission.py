@@ -12,7 +12,7 @@ import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from mesh.authority.ports import Signer
+from mesh.authority.ports import Bundles, Signer
 from mesh.authority.registry import Registry
 from mesh.ca import issuance
 from mesh.ca.chain import read_certificates
@@ -60,9 +60,15 @@ class Admission:
     """Checks proofs, signs, and writes down each decision."""
 
     def __init__(
-        self, signer: Signer, registry: Registry, clock: Clock, longest_leaf: timedelta
+        self,
+        signer: Signer,
+        bundle: Bundles,
+        registry: Registry,
+        clock: Clock,
+        longest_leaf: timedelta,
     ) -> None:
         self._signer = signer
+        self._bundle = bundle
         self._registry = registry
         self._clock = clock
         self._longest_leaf = longest_leaf
@@ -74,7 +80,7 @@ class Admission:
             Refused: the token does not admit this service, or the request is not signed.
             MeshError: the store or the signing core fails; a request may be sent again.
         """
-        bundle = await self._signer.bundle()
+        bundle = await self._bundle()
         expected = ask.expected
         if expected is None:
             raise Refused(400, "bad-request", "a join says for which service it is")
@@ -117,7 +123,7 @@ class Admission:
                 f"the certificate expired at {_instant(certificate.not_valid_after_utc)}",
                 "join with a new token; if it should be valid, compare the clocks of both hosts",
             )
-        bundle = await self._signer.bundle()
+        bundle = await self._bundle()
         identity = _identity(certificate)
         if identity is None or identity.trust_domain != bundle.trust_domain:
             raise Refused(403, "not-a-service", "the certificate is of no service of this mesh")

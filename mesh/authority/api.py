@@ -25,7 +25,7 @@ from cryptography import x509
 from mesh.authority.admission import Admission, Ask, Issued, Refused
 from mesh.authority.limits import Limiter, Limits, Rate
 from mesh.authority.metrics import Metrics
-from mesh.authority.ports import Signer
+from mesh.authority.ports import Bundles
 from mesh.ca.bundle import write_bundle
 from mesh.errors import CertificateRefused, MeshError
 from mesh.metrics.exposition import CONTENT_TYPE
@@ -48,13 +48,13 @@ class Api:
     def __init__(
         self,
         admission: Admission,
-        signer: Signer,
+        bundle: Bundles,
         clock: Clock,
         figures: Metrics,
         limits: Limits,
     ) -> None:
         self._admission = admission
-        self._signer = signer
+        self._newest_bundle = bundle
         self._clock = clock
         self._metrics = figures
         self._limits = limits
@@ -103,13 +103,13 @@ class Api:
     async def _bundle(self, request: web.Request) -> web.Response:
         try:
             self._check_peer("bundle", request.remote or "")
-            return web.json_response(write_bundle(await self._signer.bundle()))
+            return web.json_response(write_bundle(await self._newest_bundle()))
         except (Refused, MeshError) as error:
             return self._refuse("bundle", request, _refused(error))
 
     async def _healthz(self, request: web.Request) -> web.Response:
         try:
-            domain = (await self._signer.bundle()).trust_domain
+            domain = (await self._newest_bundle()).trust_domain
         except MeshError as error:
             return self._refuse("healthz", request, _refused(error))
         published = self._metrics.is_published

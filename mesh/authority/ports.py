@@ -1,13 +1,17 @@
 """What the service is given, and what it says when it serves."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
 from mesh.authority.limits import Limits
+from mesh.model.identity import TrustBundle
 from mesh.model.policy import Address
 from mesh.ports import Clock, Issuer, Store
+
+# The roots as of now, which the server takes from then on.
+Bundles = Callable[[], Awaitable[TrustBundle]]
 
 # Nobody revokes a leaf: what is asked for longer than this is signed for this long.
 LONGEST_LEAF = timedelta(days=7)

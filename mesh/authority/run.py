@@ -119,10 +119,11 @@ class Service:
         self._metrics = Metrics()
         self._credentials = Credentials(ports.signer, ports.clock, options.names)
         self._publication = Publication(ports.store)
-        admission = Admission(
-            ports.signer, Registry(ports.store, ports.clock), ports.clock, options.longest_leaf
-        )
-        self._api = Api(admission, ports.signer, ports.clock, self._metrics, options.limits)
+        # Roots are told, and signed under, only once the server takes them itself.
+        bundle = self._credentials.refresh
+        registry = Registry(ports.store, ports.clock)
+        admission = Admission(ports.signer, bundle, registry, ports.clock, options.longest_leaf)
+        self._api = Api(admission, bundle, ports.clock, self._metrics, options.limits)
 
     @contextlib.asynccontextmanager
     async def listen(self, main: socket.socket, plain: socket.socket | None) -> AsyncIterator[None]:

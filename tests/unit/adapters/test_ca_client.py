@@ -164,8 +164,9 @@ async def test_an_authority_restored_from_before_its_rotation_is_joined_anew(
     async with serving(tmp_path / "ca", store) as service:
         shutil.copytree(tmp_path / "ca", backup)
         await service.issuer.rotate(root=True)
-        await service.issuer.activate()
-        svid = await svid_of(service.client(tmp_path / "host", await service.token()))
+        in_use = (await service.issuer.activate()).certificates[0].fingerprint
+        host = service.client(tmp_path / "host", await service.token(), fingerprints=(in_use,))
+        svid = await svid_of(host)
     async with serving(backup, store, listen=service.serving.listen) as restored:
         with pytest.raises(Denied, match="of another authority, and there is no join token"):
             await svid_of(service.client(tmp_path / "host"), current=svid)
@@ -291,6 +292,17 @@ async def test_a_rotation_needs_no_new_fingerprint(service: Service, tmp_path: P
     old, new = read_certificates((await again.bundle()).roots_pem)[::-1]
     assert fingerprint(old) == service.serving.fingerprint
     assert read_certificates(renewed.chain_pem)[1].issuer == new.subject
+
+
+async def test_a_root_that_is_used_at_once_is_one_that_the_service_takes_at_once(
+    service: Service, tmp_path: Path
+) -> None:
+    host = service.client(tmp_path / "host", await service.token())
+    svid = await svid_of(host)
+    await service.issuer.rotate(root=True)
+    await service.issuer.activate()
+    renewed = await svid_of(host, current=svid)
+    assert (await svid_of(host, current=renewed)).chain_pem != renewed.chain_pem
 
 
 async def refused(host: object, message: str, hint: str) -> None:
