@@ -6,6 +6,8 @@ MeshError
 │   ├── StalePlan             head moved since the plan was made: plan again
 │   ├── Conflict              a compare-and-set lost its race: read again
 │   ├── NotFound              the named thing does not exist
+│   ├── NoSuchCommand         exit 127, as a shell: there is no program of that name
+│   ├── NotExecutable         exit 126, as a shell: the program may not be run
 │   ├── CertificateRefused    the CA does not sign this, or a chain is not to be used
 │   ├── RefusedCommit         a git commit is not one to apply: unsigned, too large, a link in it
 │   ├── HeadWentBack          the store is older than what sidecars run: a person decides
@@ -79,6 +81,20 @@ class NotFound(InputError):
     """The named document, revision or sidecar does not exist."""
 
     code = "not-found"
+
+
+class NoSuchCommand(InputError):
+    """There is no program of that name."""
+
+    code = "no-such-command"
+    exit_code = 127
+
+
+class NotExecutable(InputError):
+    """The program is there and may not be run."""
+
+    code = "not-executable"
+    exit_code = 126
 
 
 class CertificateRefused(InputError):

@@ -104,23 +104,28 @@ def read_settings(
     folder: Path | None = None,
 ) -> Settings:
     """Settings from `flags` (by name), the environment and `mesh.toml`, found upwards from
-    `folder` (the working directory) unless `config` names it.
+    `folder` (the working directory) unless `config` names it. Relative paths in the file are
+    relative to its folder, others to the working directory.
 
     Raises:
         UsageError: a setting is wrong, or `config` cannot be read.
     """
     file = config or _find(folder or Path.cwd())
     values, sources = _gather(flags, environment, file)
-    state = Path(values["state"]).expanduser() if "state" in values else _default_state(environment)
-    if not state.is_absolute():
-        base = file.parent if file and sources.get("state") == str(file) else Path.cwd()
-        state = base / state
+
+    def base(name: str) -> Path:
+        """What a relative path in this setting is relative to."""
+        return file.parent if file and sources.get(name) == str(file) else Path.cwd()
+
+    given = Path(values["state"]).expanduser() if "state" in values else None
+    state = base("state") / (given or _default_state(environment))
+    token_file = Path(values["token_file"]).expanduser() if "token_file" in values else None
     return Settings(
         state=state,
-        store=_store(values.get("store"), state),
-        discovery=_discovery(values.get("discovery", "store:")),
-        authority=_authority(values.get("ca", "local:")),
-        token_file=Path(values["token_file"]).expanduser() if "token_file" in values else None,
+        store=_store(values.get("store"), state, base("store")),
+        discovery=_discovery(values.get("discovery", "store:"), base("discovery")),
+        authority=_authority(values.get("ca", "local:"), base("ca")),
+        token_file=token_file and base("token_file") / token_file,
         sources=sources,
     )
 
@@ -182,12 +187,12 @@ def _default_state(environment: Mapping[str, str]) -> Path:
     return Path(home) / "mesh" if home else Path.home() / ".local" / "state" / "mesh"
 
 
-def _store(text: str | None, state: Path) -> SQLiteStore | EtcdStore:
+def _store(text: str | None, state: Path, base: Path) -> SQLiteStore | EtcdStore:
     if text is None:
         return SQLiteStore(state / "mesh.db")
     url = _split("store", text, ("sqlite", "etcd"))
     if url.scheme == "etcd":
-        return _etcd(url, text)
+        return _etcd(url, text, base)
     _query("store", url, ())
     path = unquote(url.path)
     if url.netloc or not path.strip("/"):
@@ -195,10 +200,10 @@ def _store(text: str | None, state: Path) -> SQLiteStore | EtcdStore:
             f'the store "{text}" names no file', "write sqlite:///absolute/path or sqlite:relative"
         )
     absolute = path.startswith("/")
-    return SQLiteStore(Path("/" + path.lstrip("/")) if absolute else Path.cwd() / path)
+    return SQLiteStore(Path("/" + path.lstrip("/")) if absolute else base / path)
 
 
-def _etcd(url: SplitResult, text: str) -> EtcdStore:
+def _etcd(url: SplitResult, text: str, base: Path) -> EtcdStore:
     query = _query("store", url, _ETCD_KEYS)
     endpoints = tuple(_endpoint(text, part, ETCD_PORT) for part in url.netloc.split(","))
     if ("cert" in query) != ("key" in query):
@@ -206,13 +211,13 @@ def _etcd(url: SplitResult, text: str) -> EtcdStore:
     return EtcdStore(
         endpoints=tuple(f"{host}:{port}" for host, port in endpoints),
         prefix=unquote(url.path).strip("/"),
-        cacert=_path(query, "cacert"),
-        cert=_path(query, "cert"),
-        key=_path(query, "key"),
+        cacert=_path(query, "cacert", base),
+        cert=_path(query, "cert", base),
+        key=_path(query, "key", base),
     )
 
 
-def _discovery(text: str) -> ConsulDiscovery | None:
+def _discovery(text: str, base: Path) -> ConsulDiscovery | None:
     url = _split("discovery", text, ("store", "consul"))
     if url.scheme == "store":
         return None
@@ -221,15 +226,15 @@ def _discovery(text: str) -> ConsulDiscovery | None:
     return ConsulDiscovery(
         host=host,
         port=port,
-        token_file=_path(query, "token_file"),
+        token_file=_path(query, "token_file", base),
         datacenter=query.get("datacenter"),
-        cacert=_path(query, "cacert"),
-        cert=_path(query, "cert"),
-        key=_path(query, "key"),
+        cacert=_path(query, "cacert", base),
+        cert=_path(query, "cert", base),
+        key=_path(query, "key", base),
     )
 
 
-def _authority(text: str) -> AuthorityService | None:
+def _authority(text: str, base: Path) -> AuthorityService | None:
     url = _split("ca", text, ("local", "https"))
     if url.scheme == "local":
         return None
@@ -255,7 +260,7 @@ def _authority(text: str) -> AuthorityService | None:
         host=host,
         port=port,
         fingerprints=tuple(pins),
-        cacert=_path(query, "cacert"),
+        cacert=_path(query, "cacert", base),
     )
 
 
@@ -295,8 +300,8 @@ def _endpoint(text: str, part: str, default_port: int) -> tuple[str, int]:
     return (f"[{host}]" if ":" in host else host), port or default_port
 
 
-def _path(query: Mapping[str, str], key: str) -> Path | None:
-    return Path(query[key]).expanduser() if key in query else None
+def _path(query: Mapping[str, str], key: str, base: Path) -> Path | None:
+    return base / Path(query[key]).expanduser() if key in query else None
 
 
 def _nearest(word: str, known: tuple[str, ...]) -> str:

@@ -36,6 +36,10 @@ def ready_text(ready: "Ready") -> str:
         "outbound": address_text(ready.outbound),
         "revision": ready.revision,
     }
+    if ready.upstreams:
+        facts["upstreams"] = ",".join(
+            f"{k}={v}" for k, v in upstreams_json(ready.upstreams).items()
+        )
     if ready.metrics is not None:
         facts["metrics"] = address_text(ready.metrics)
     return " ".join(["ready", *(f"{name}={value}" for name, value in facts.items())])

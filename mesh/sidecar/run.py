@@ -8,10 +8,11 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 
 import structlog
 
-from mesh.errors import MeshError
+from mesh.errors import MeshError, NoSuchCommand, NotExecutable
 from mesh.model.policy import Address
 from mesh.sidecar import agent
 from mesh.sidecar.options import SidecarOptions
@@ -19,7 +20,6 @@ from mesh.sidecar.ports import Ready, SidecarPorts
 
 PATIENCE = timedelta(seconds=30)
 # What shells answer for a command that is not there, and for one that may not be run.
-_NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
 _SIGNALLED = 128
 
@@ -63,12 +63,12 @@ async def run_command(
     has ended, the sidecar drains.
 
     Raises:
+        NoSuchCommand: there is no such program; no sidecar was started.
+        NotExecutable: likewise, as it may not be run.
         Unavailable: the sidecar did not serve within `patience`; the command was not started.
         MeshError: as `agent.run`.
     """
-    if shutil.which(command[0], path=environment.get("PATH")) is None:
-        _log.error("there is no such command", command=command[0])
-        return _NOT_FOUND
+    _find(command[0], environment.get("PATH"))
     beside = _Beside(command, environment)
     with _handling(_FORWARDED, beside.signal):
         try:
@@ -80,6 +80,15 @@ async def run_command(
                 if isinstance(error, MeshError):
                     raise error from None
             raise
+
+
+def _find(program: str, path: str | None) -> None:
+    if shutil.which(program, path=path) is not None:
+        return
+    if Path(program).is_file():
+        raise NotExecutable(f'"{program}" is not executable', f"chmod +x {program}")
+    hint = "give its path, or see PATH" if "/" not in program else "look at its spelling"
+    raise NoSuchCommand(f'there is no command "{program}"', hint)
 
 
 def variables(ready: Ready) -> dict[str, str]:

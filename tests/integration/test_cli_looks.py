@@ -196,6 +196,16 @@ def test_the_end_of_input_at_the_question_ends_cleanly(mesh: Mesh):
     assert mesh("history", "--output", "json").json == []
 
 
+def test_a_command_that_cannot_be_run_is_refused_as_a_shell_does(mesh: Mesh):
+    program = mesh.folder / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o600)
+    ran = mesh("run", "--service", "web", "--", str(program))
+    assert (ran.code, "error[not-executable]" in ran.err) == (126, True)
+    ran = mesh("run", "--service", "web", "--", "no-such-program")
+    assert (ran.code, "error[no-such-command]" in ran.err) == (127, True)
+
+
 def test_ctrl_c_while_the_program_still_loads_ends_it_without_a_word(mesh: Mesh):
     with subprocess.Popen(
         [sys.executable, "-X", "importtime", "-m", "mesh", "status", "--watch"],

@@ -118,6 +118,22 @@ def test_an_authority_is_known_by_fingerprints_or_by_a_file(tmp_path: Path):
     assert read(tmp_path, ca="local:").authority is None
 
 
+def test_relative_paths_in_the_file_are_relative_to_it(tmp_path: Path):
+    (tmp_path / "mesh.toml").write_text(
+        "store = 'sqlite:mesh.db'\nca = 'https://ca?cacert=ca.pem'\ntoken_file = 'web.token'\n"
+        "discovery = 'consul://c?token_file=consul.token'\n"
+    )
+    found = read_settings({}, {}, folder=tmp_path / "below")
+    assert found.store == SQLiteStore(tmp_path / "mesh.db")
+    assert found.authority is not None
+    assert found.authority.cacert == tmp_path / "ca.pem"
+    assert found.token_file == tmp_path / "web.token"
+    assert found.discovery is not None
+    assert found.discovery.token_file == tmp_path / "consul.token"
+    given = read_settings({"store": "sqlite:other.db"}, {}, folder=tmp_path / "below")
+    assert given.store == SQLiteStore(Path.cwd() / "other.db")
+
+
 def test_the_join_token_is_named_by_the_environment(tmp_path: Path):
     found = read_settings({}, {"MESH_TOKEN_FILE": "/run/web.token"}, folder=tmp_path)
     assert found.token_file == Path("/run/web.token")
