@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import stat
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.doc_blocks import blocks
 from tests.support.mesh_host import CLOCK, DEADLINE, Host, more
 from tests.support.operations import service
 from tests.support.repositories import Origin
@@ -33,6 +35,7 @@ spec:
   rules: [{name: web, action: allow, from: [{service: web}]}]
 """
 API = "mesh-sidecar@api.service"
+PAGE = ROOT / "docs" / "systemd.md"
 
 
 class Installed:
@@ -218,3 +221,25 @@ def test_the_sync_follows_a_repository(installed: Installed, tmp_path: Path) -> 
     finally:
         server.terminate()
         server.wait()
+
+
+def test_the_sync_may_have_a_key_for_ssh(installed: Installed, tmp_path: Path) -> None:
+    at = installed.at
+    origin = Origin.make(tmp_path / "origin")
+    origin.commit("one", a=service("cart"))
+    shutil.copytree(origin.folder, at.path("/srv/shop"))
+    # In the place of ssh: whoever has a key that ssh takes may ask for a repository.
+    at.path("/usr/local/bin/ssh").write_text(
+        '#!/bin/sh\nssh-keygen -y -f "$2" >&2 || exit 255\nunset GIT_DIR\n'
+        'export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0="*"\n'
+        'for command; do :; done\nexec sh -c "$command"\n'
+    )
+    at.path("/usr/local/bin/ssh").chmod(0o755)
+    at.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/etc/mesh/sync.key")
+    (typed,) = [block for block in blocks(PAGE, "sh") if "mesh-git" in block.text]
+    at.run("sh", "-e", "-c", typed.text)
+    words = "--repo git@git.example:/srv/shop --path policies --source cart --interval 1s"
+    at.path("/etc/mesh/sync.env").write_text(f"MESH_SYNC_ARGS={words}\n")
+    at.run("systemctl", "start", "mesh-sync")
+    assert "by Ann Author <ann@example.org>: one" in installed.status("mesh-sync", "synced")
+    at.run("systemctl", "stop", "mesh-sync")
