@@ -146,7 +146,7 @@ def restore(
         before, after = current.get(key), wanted.get(key)
         if after is None and before is not None and source not in (None, before.source):
             continue
-        if before is None or after is None or before.digest != after.digest:
+        if before is None or after is None or _matters(before, after):
             changes.append(Change(before=before, after=after))
         elif before != after:
             moved.append(after)
@@ -183,13 +183,22 @@ def carry_out(current: Manifest, plan: Plan) -> Manifest:
     return manifest
 
 
+def _matters(before: ManifestEntry, after: ManifestEntry) -> bool:
+    """Whether two entries of a document differ in more than their place: of two equal matches the
+    older document's wins.
+    """
+    return (before.digest, before.introduced) != (after.digest, after.introduced)
+
+
 def _fields(change: Change, objects: Mapping[str, bytes]) -> tuple[FieldChange, ...]:
     if change.before is None or change.after is None:
         return ()
+    ages = (str(change.before.introduced), str(change.after.introduced))
+    aged = (FieldChange("since revision", *ages),) if ages[0] != ages[1] else ()
     before, after = objects.get(change.before.digest), objects.get(change.after.digest)
     if before is None or after is None:
-        return ()
-    return field_changes(before, after)
+        return aged
+    return (*aged, *field_changes(before, after))
 
 
 def _ordered(changes: list[Change]) -> tuple[Change, ...]:

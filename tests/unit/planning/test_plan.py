@@ -93,6 +93,18 @@ def test_restoring_brings_back_ages_and_places():
     assert carry_out({}, found) == past
 
 
+def test_another_age_alone_is_a_change_that_says_so():
+    past = manifest(entry("Service/default/a", introduced=2))
+    current = manifest(entry("Service/default/a", introduced=5, line=7))
+    found = restore(current, past, base=9, change="c", source=None)
+    (change,) = detail(found.changes, {})
+    assert change.act is Act.UPDATE
+    assert [(item.path, item.before, item.after) for item in change.fields] == [
+        ("since revision", "5", "2")
+    ]
+    assert carry_out(current, found) == past
+
+
 def test_restoring_one_source_leaves_the_others():
     theirs = entry("Service/default/b", source="other", content="now")
     past = manifest(
