@@ -33,7 +33,7 @@ _RESTORE = (
     "stop what uses it, move the file and its -wal and -shm away and restore a copy;"
     " without one, `mesh apply` writes the policies anew"
 )
-_RIGHTS = "run as the user that owns the file and its folder"
+_RIGHTS = "run as the user that owns the file and its folder, on a disk that can be written"
 
 # By SQLite's result codes (sqlite.org/rescode.html): extended ones first, then primary ones.
 _ERRORS: dict[int, tuple[type[MeshError], str, str]] = {
