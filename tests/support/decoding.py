@@ -55,8 +55,8 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             length = b"" if method == "HEAD" else body
             # What it says of the mesh in its answer is nobody's word but its own.
             writer.write(
-                b"HTTP/1.1 200 OK\r\nx-mesh-reason: mine\r\nx-mesh-failure: connect\r\n"
-                b"content-length: %d\r\n\r\n%s" % (len(body), length)
+                b"HTTP/1.1 200 OK\r\nx-mesh-reason: mine\r\ncontent-length: %d\r\n\r\n%s"
+                % (len(body), length)
             )
             await writer.drain()
     writer.close()
