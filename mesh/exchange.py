@@ -1,17 +1,28 @@
-"""One exchange of HTTP/1.1 (RFC 9112) on a connection of its own, by hand.
+"""One exchange of HTTP/1.1 (RFC 9112) on a connection of its own, framed by h11.
 
-An HTTP client's library is a seventh of an agent's memory, and what an agent asks of its Envoy, of
-its host's Consul and of the certificate authority needs none: connections are not kept, redirects
-not followed, nothing is encoded.
+A whole HTTP client's library is a seventh of an agent's memory, and what an agent asks of its
+Envoy, of its host's Consul and of the certificate authority needs none: connections are not kept,
+redirects not followed, nothing is encoded.
 """
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
-_NONE: Mapping[str, str] = MappingProxyType({})
-_PART = 1 << 16
+import h11
+
+_PART_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked. `target` is a path with its query, `host` as the URL has it."""
+
+    method: str
+    target: str
+    host: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,75 +34,64 @@ class Answer:
     body: bytes
 
 
-def request(
-    method: str, target: str, host: str, headers: Mapping[str, str] = _NONE, body: bytes = b""
-) -> bytes:
-    """A request for a connection that serves no other.
-
-    Raises:
-        ValueError: a header's value is not one line of ASCII. It is not told: it may be secret.
-    """
-    fields = {"host": host, "connection": "close", "content-length": f"{len(body)}", **headers}
-    for name, value in fields.items():
-        if not value.isascii() or not value.isprintable():
-            raise ValueError(f'the value for "{name}" is not one line of ASCII')
-    lines = (f"{method} {target} HTTP/1.1", *(f"{name}: {fields[name]}" for name in fields))
-    return "\r\n".join((*lines, "", "")).encode() + body
-
-
 async def exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes, most_bytes: int
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asked: Request, most_bytes: int
 ) -> Answer:
     """Send a request and read its answer, with a body of at most so many bytes; then the
     connection is over, as it is when this is cancelled.
 
     Raises:
-        ValueError: no whole answer came.
+        ValueError: the request cannot be sent, or no whole answer came; from an EOFError where the
+            other side ended it.
         OSError: the connection broke.
     """
+    framing = h11.Connection(h11.CLIENT)
     try:
-        writer.write(sent)
+        writer.write(_sent(framing, asked))
         await writer.drain()
-        return await read_answer(reader, most_bytes)
+        return await _answer(framing, reader, most_bytes)
+    except h11.RemoteProtocolError as error:
+        raise ValueError(f"the answer is not HTTP/1.1: {error}") from error
     finally:
         writer.transport.abort()
 
 
-async def read_answer(reader: asyncio.StreamReader, most_bytes: int) -> Answer:
-    """Status, headers and body (RFC 9112 sections 4, 6.3 and 7.1).
-
-    Raises:
-        ValueError: that is none, or it is cut off, or longer than it may be.
-    """
+def _sent(framing: h11.Connection, asked: Request) -> bytes:
+    fields = {"host": asked.host, "connection": "close", "content-length": f"{len(asked.body)}"}
+    fields |= asked.headers
     try:
-        status_line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        if not status_line.startswith("HTTP/1."):
-            raise ValueError("the answer is not HTTP/1.1")
-        fields = (line.partition(":") for line in lines)
-        headers = {name.lower(): value.strip() for name, _, value in fields}
-        body = await _body(reader, headers, most_bytes)
-    except (EOFError, asyncio.LimitOverrunError) as error:
-        raise ValueError("the answer is not whole") from error
-    return Answer(int(status_line[9:12]), headers, body)
+        head = h11.Request(method=asked.method, target=asked.target, headers=list(fields.items()))
+    except (h11.LocalProtocolError, UnicodeEncodeError):
+        # What is wrong with it is not told: a value may be secret.
+        raise ValueError("the address or a header is not one line of ASCII") from None
+    events = (head, h11.Data(asked.body), h11.EndOfMessage())
+    return b"".join(framing.send(event) or b"" for event in events)
 
 
-async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str], most_bytes: int) -> bytes:
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        body = bytearray()
-        while size := int((await reader.readline()).partition(b";")[0], 16):
-            body += await reader.readexactly(_allowed(size, most_bytes - len(body)))
-            await reader.readexactly(len(b"\r\n"))
-        return bytes(body)
-    if "content-length" in headers:
-        return await reader.readexactly(_allowed(int(headers["content-length"]), most_bytes))
+async def _answer(framing: h11.Connection, reader: asyncio.StreamReader, most_bytes: int) -> Answer:
+    head: h11.Response | None = None
     body = bytearray()
-    while part := await reader.read(_PART):
-        body += part
-        _allowed(len(body), most_bytes)
-    return bytes(body)
+    while True:
+        match framing.next_event():
+            case h11.Response() as head:
+                pass
+            case h11.Data(data=data):
+                body += data
+                if len(body) > most_bytes:
+                    raise ValueError("the answer is too long")
+            case h11.EndOfMessage() if head is not None:
+                headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
+                return Answer(head.status_code, headers, bytes(body))
+            case h11.NEED_DATA:
+                part = await reader.read(_PART_BYTES)
+                if not part and not _ends_with_connection(head):
+                    raise ValueError("the answer is not whole") from EOFError()
+                framing.receive_data(part)
+            case _:
+                continue
 
 
-def _allowed(size_bytes: int, most_bytes: int) -> int:
-    if size_bytes > most_bytes:
-        raise ValueError("the answer is too long")
-    return size_bytes
+def _ends_with_connection(head: h11.Response | None) -> bool:
+    """Whether an answer says nothing of its length (RFC 9112 section 6.3)."""
+    names = {name for name, _ in head.headers} if head is not None else {b"content-length"}
+    return names.isdisjoint((b"content-length", b"transfer-encoding"))

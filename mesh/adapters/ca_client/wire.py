@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mesh.errors import CertificateRefused, Denied, MeshError, Unavailable
-from mesh.exchange import exchange, request
+from mesh.exchange import Request, exchange
 from mesh.ports import Clock
 
 ANSWER_SECONDS = 10.0
@@ -53,7 +53,7 @@ class Wire:
         """
         url, is_connected = self.url, False
         content = b"" if body is None else json.dumps(body).encode()
-        sent = request(method, path, f"{self._host}:{self._port}", headers or {}, content)
+        asked = Request(method, path, f"{self._host}:{self._port}", headers or {}, content)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 async with asyncio.timeout(CONNECT_SECONDS):
@@ -61,7 +61,7 @@ class Wire:
                         self._host.strip("[]"), self._port, ssl=context
                     )
                 is_connected = True
-                answer = await exchange(*connection, sent, _MOST_BYTES)
+                answer = await exchange(*connection, asked, _MOST_BYTES)
         except ssl.SSLCertVerificationError as error:
             raise self._unverified(error) from error
         except TimeoutError as error:

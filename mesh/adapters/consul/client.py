@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import structlog
 
 from mesh.errors import Denied, InputError, MeshError, Unavailable, UsageError
-from mesh.exchange import Answer, exchange, request
+from mesh.exchange import Answer, Request, exchange
 
 _LOG = structlog.get_logger(__name__)
 
@@ -173,7 +173,7 @@ class Client:
         limit = self._settings.timeout + wait * 17 / 16
         with self._errors(verb):
             headers = {"x-consul-token": self._token} if self._token else _NONE
-            sent = request(method, target, self._settings.address, headers, body)
+            asked = Request(method, target, self._settings.address, headers, body)
             async with (
                 asyncio.timeout(limit.total_seconds()),
                 nullcontext() if wait else self._turns,
@@ -181,7 +181,7 @@ class Client:
                 connection = await asyncio.open_connection(
                     self._host.strip("[]"), self._port, ssl=self._context
                 )
-                answer = await exchange(*connection, sent, _MOST_BYTES)
+                answer = await exchange(*connection, asked, _MOST_BYTES)
         if answer.status >= HTTPStatus.BAD_REQUEST and answer.status != HTTPStatus.NOT_FOUND:
             raise self._refusal(verb, answer)
         return answer

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from mesh.errors import Unavailable
-from mesh.exchange import exchange, request
+from mesh.exchange import Request, exchange
 from mesh.metrics.statistics import Statistics, read_statistics
 
 _TIMEOUT = timedelta(seconds=2)
@@ -90,7 +90,7 @@ class Admin:
         try:
             async with asyncio.timeout(_TIMEOUT.total_seconds()):
                 connection = await asyncio.open_unix_connection(str(self._socket))
-                answer = await exchange(*connection, request(method, path, "envoy"), _MOST_BYTES)
+                answer = await exchange(*connection, Request(method, path, "envoy"), _MOST_BYTES)
             text = answer.body.decode()
         except (OSError, TimeoutError, ValueError) as error:
             reason = str(error) or "no answer in time"
