@@ -35,7 +35,7 @@ from mesh.sidecar.catalog import CatalogSource
 from mesh.sidecar.certificates import CertificateKeeper, MeshIssuer
 from mesh.sidecar.late import LateDiscovery, LateStore
 from mesh.sidecar.options import SidecarOptions
-from mesh.sidecar.pace import Pace
+from mesh.sidecar.pace import Pace, Rarely
 from mesh.sidecar.place import Place
 from mesh.sidecar.policies import PolicySource
 from mesh.sidecar.ports import Ready, SidecarPorts
@@ -65,6 +65,8 @@ _CACHE_DELAY = timedelta(milliseconds=200)
 _CACHE_INTERVAL = timedelta(seconds=5)
 _CACHE_BURST = 4
 _STEP = timedelta(seconds=2)
+# What is installed is read from files, and a sidecar describes itself at each commit.
+_LOOK = timedelta(seconds=3)
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -119,7 +121,7 @@ class Sidecar:
         self._place = place
         self._service = service = options.service
         self._grace = options.drain
-        self._upgrade = ports.upgrade
+        self._upgrade = Rarely(clock, _LOOK, ports.upgrade)
         self._store = LateStore(ports.store, clock)
         self._discovery = LateDiscovery(lambda: ports.discovery(self._store), clock)
         self._policies = PolicySource(self._store, service, clock, place.remembered.scope)

@@ -1,8 +1,12 @@
 """How often something may be done: what is rare at once, a storm spread."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Generic, TypeVar
 
 from mesh.ports import Clock
+
+T = TypeVar("T")
 
 
 class Pace:
@@ -23,3 +27,19 @@ class Pace:
     def spend(self) -> None:
         """It was done."""
         self._spent = max(self._spent, self._clock.monotonic()) + self._interval
+
+
+class Rarely(Generic[T]):
+    """The answer of `look`; a remembered one while that is younger than `interval`."""
+
+    def __init__(self, clock: Clock, interval: timedelta, look: Callable[[], T]) -> None:
+        self._clock = clock
+        self._interval = interval.total_seconds()
+        self._look = look
+        self._known: tuple[float, T] | None = None
+
+    def __call__(self) -> T:
+        now = self._clock.monotonic()
+        if self._known is None or now - self._known[0] >= self._interval:
+            self._known = (now, self._look())
+        return self._known[1]

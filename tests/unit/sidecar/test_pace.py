@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from mesh.sidecar.pace import Pace
+from mesh.sidecar.pace import Pace, Rarely
 from tests.support.manual_clock import ManualClock
 
 SECOND = timedelta(seconds=1)
@@ -44,3 +44,11 @@ async def test_a_turn_that_is_not_taken_costs_nothing() -> None:
     for _ in range(3):
         await pace.turn()
     assert clock.monotonic() == 0
+
+
+def test_an_answer_is_remembered_for_the_interval() -> None:
+    clock, answers = ManualClock(), iter("ab")
+    rarely = Rarely(clock, SECOND, lambda: next(answers))
+    assert [rarely(), rarely()] == ["a", "a"]
+    clock.advance(SECOND)
+    assert [rarely(), rarely()] == ["b", "b"]
