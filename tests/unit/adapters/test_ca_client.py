@@ -1,8 +1,10 @@
 import asyncio
 import shutil
 import stat
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -303,6 +305,33 @@ async def test_a_root_that_is_used_at_once_is_one_that_the_service_takes_at_once
     await service.issuer.activate()
     renewed = await svid_of(host, current=svid)
     assert (await svid_of(host, current=renewed)).chain_pem != renewed.chain_pem
+
+
+async def test_renewals_all_through_a_rotation_lose_nothing(
+    service: Service, tmp_path: Path
+) -> None:
+    """Leaves of seconds, renewed without a pause, while all that signs is replaced."""
+    token, counts, is_over = await service.token(uses=3), Counter[int](), asyncio.Event()
+
+    async def renew(number: int) -> None:
+        host = service.client(tmp_path / f"host{number}", token)
+        svid = await svid_of(host, lifetime=10 * SECOND)
+        while not is_over.is_set():
+            svid = await svid_of(host, current=svid, lifetime=10 * SECOND)
+            counts[number] += 1
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(renew(number))
+        issuer = service.issuer
+        for step in (issuer.rotate, partial(issuer.rotate, root=True), issuer.activate):
+            await step()
+            before = counts.copy()
+            while any(counts[number] < before[number] + 3 for number in range(3)):
+                await CLOCK.sleep(timedelta(milliseconds=5))
+        is_over.set()
+    roots = (await service.client(tmp_path / "host0").bundle()).roots_pem
+    assert len(read_certificates(roots)) == 2
 
 
 async def refused(host: object, message: str, hint: str) -> None:
