@@ -33,8 +33,8 @@ from mesh.model.identity import Identity, ServiceName
 from mesh.ports import Clock
 
 _BEARER = "Bearer "
-_TOO_MANY = "too-many-requests"
-# Who is turned away is in the log once in a minute, and in the figures each time.
+_TOO_MANY, _BUSY = _FLOODS = ("too-many-requests", "busy")
+# Whose flood is turned away is in the log once in a minute, and in the figures each time.
 _TOLD = Rate(burst=1, per_second=1 / 60)
 # What reading a body raises when it is cut off, or is not framed as it says.
 _GONE = (ConnectionError, HttpProcessingError, web.RequestPayloadError)
@@ -148,6 +148,9 @@ class Api:
         except TimeoutError:
             message = f"the request's body did not come within {self._limits.body_seconds:g} s"
             raise Refused(408, "too-slow", message) from None
+        except web.HTTPRequestEntityTooLarge:
+            message = f"the request's body is larger than {self._limits.body_bytes} bytes"
+            raise Refused(413, "bad-request", message) from None
         except _GONE as error:
             raise Refused(400, "bad-request", "the connection or the body broke off") from error
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
@@ -167,12 +170,12 @@ class Api:
         # What is turned away is not counted: who asked too often waits for as long as anybody.
         self._requests.take(peer, now)
         if self._active > self._limits.at_once:
-            raise Refused(503, "busy", "too many requests at once", "it is tried again")
+            raise Refused(503, _BUSY, "too many requests at once", "it is tried again")
 
     def _refuse(self, kind: str, request: web.Request, refused: Refused) -> web.Response:
         peer, now = request.remote or "", self._clock.monotonic()
         self._metrics.refused(kind, refused.code)
-        if refused.code == _TOO_MANY:
+        if refused.code in _FLOODS:
             if not self._told.has_room(peer, now):
                 return _error(refused)
             self._told.take(peer, now)

@@ -115,6 +115,31 @@ async def test_a_connection_that_says_nothing_whole_is_closed(
         writer.close()
 
 
+async def test_a_body_that_is_too_large_is_a_refusal_like_others(
+    tmp_path: Path, store: Store
+) -> None:
+    limits = Limits(refusals=Rate(burst=1, per_second=0))
+    async with (
+        serving(tmp_path / "ca", store, limits=limits) as service,
+        await service.session() as http,
+    ):
+        async with http.post("/v1/join", data=b"x" * (limits.body_bytes + 1)) as answer:
+            assert answer.status == 413
+            assert "larger than 32768 bytes" in (await answer.json())["error"]["message"]
+        assert await _status(http, "/v1/join") == 429
+
+
+async def test_requests_beyond_those_under_way_are_turned_away_and_told_of_once(
+    tmp_path: Path, store: Store
+) -> None:
+    async with serving(tmp_path / "ca", store, limits=Limits(at_once=0)) as service:
+        with structlog.testing.capture_logs() as logs:
+            async with await service.session() as http:
+                statuses = [await _status(http, "/v1/renew") for _ in range(3)]
+    assert statuses == [503] * 3
+    assert [line.get("code") for line in logs].count("busy") == 1
+
+
 HEAD = b"POST /v1/join HTTP/1.1\r\nHost: ca\r\nAuthorization: Bearer mesh_join_secret\r\n"
 
 
