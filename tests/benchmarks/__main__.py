@@ -10,6 +10,7 @@ import platform
 import sys
 
 import tests.benchmarks as package
+from tests.support.leftovers import nothing_left
 
 HARNESS = {"__main__", "commits", "harness", "raw", "sides"}
 
@@ -30,4 +31,5 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with nothing_left():
+        sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,6 @@ import shutil
 import socket
 import statistics
 import subprocess
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from time import monotonic
 from typing import Any, Self
 
 from mesh.errors import OutsideError
+from tests.support import leftovers
 from tests.support.envoy import binary
 
 HERE = Path(__file__).parent
@@ -24,7 +24,7 @@ START_SECONDS = 20
 @contextmanager
 def workspace() -> Iterator[Path]:
     """A short temporary folder (Unix socket paths end at 107 bytes), removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="mesh-bench-"))
+    folder = leftovers.folder("mesh-bench")
     try:
         yield folder
     finally:

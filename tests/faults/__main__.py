@@ -11,6 +11,7 @@ import traceback
 from tests.faults import agents, discovery, hosts, kills, stores  # noqa: F401 (fills the catalogue)
 from tests.faults.catalogue import FAULTS, Skipped, run
 from tests.faults.report import Row, record
+from tests.support.leftovers import nothing_left
 
 
 def say(text: str) -> None:
@@ -47,4 +48,5 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with nothing_left():
+        sys.exit(main(sys.argv[1:]))

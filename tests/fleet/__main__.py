@@ -17,6 +17,7 @@ from tests.fleet import figures as measure
 from tests.fleet.figures import Figures, percentile
 from tests.fleet.fleet import CLOCK, fleet
 from tests.fleet.page import write
+from tests.support.leftovers import nothing_left
 
 COMMITS = int(os.environ.get("MESH_FLEET_COMMITS", "30"))
 STORM = float(os.environ.get("MESH_FLEET_STORM", "60"))
@@ -62,4 +63,5 @@ def main(sizes: list[int]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main([int(text) for text in sys.argv[1:]] or [10, 50, 200]))
+    with nothing_left():
+        sys.exit(main([int(text) for text in sys.argv[1:]] or [10, 50, 200]))

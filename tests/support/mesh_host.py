@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -44,8 +43,7 @@ from mesh.sidecar import agent
 from mesh.sidecar.options import SidecarOptions
 from mesh.sidecar.ports import Ready, SidecarPorts
 from mesh.sidecar.waiting import closing
-from tests.support import echo
-from tests.support.leftovers import end_all
+from tests.support import echo, leftovers
 
 CLOCK = SystemClock()
 DEADLINE = 20.0
@@ -138,7 +136,7 @@ class Host:
         new_discovery: Callable[[Store], Discovery] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="mesh-"))
+        self.folder = leftovers.folder("mesh")
         self.state = self.folder / "state"
         self.new_store = new_store or self._embedded
         self.new_discovery = new_discovery or _registered
@@ -174,7 +172,7 @@ class Host:
             if (record := Record.read(file)) is not None:
                 record.process.signal(signal.SIGKILL)
                 await record.process.wait(CLOCK)
-        end_all(self.folder)  # an Envoy that was started a moment ago has no record yet
+        leftovers.end_all(self.folder)  # an Envoy that was started a moment ago has no record yet
         await self._stack.aclose()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.leftovers import mark
 from tests.support.tls import TLSFiles
 from tools.servers import Failure, locate
 
@@ -199,7 +200,7 @@ def etcd_cluster(
             folder / f"{name}.log",
             _etcd_probe(port, tls),
             # etcd takes flags from ETCD_* too: none of the caller's.
-            {"PATH": os.environ.get("PATH", "")},
+            {"PATH": os.environ.get("PATH", ""), **mark()},
         )
         for name, port in zip(peers, ports, strict=False)
     ]
@@ -248,7 +249,7 @@ def consul(folder: Path, *, extra: Sequence[str] = ()) -> Iterator[Server]:
         f"127.0.0.1:{http}",
         folder / "consul.log",
         _consul_probe(http),
-        {"PATH": os.environ.get("PATH", ""), "HOME": os.fspath(folder)},
+        {"PATH": os.environ.get("PATH", ""), "HOME": os.fspath(folder), **mark()},
     )
     with _running([server]):
         yield server
