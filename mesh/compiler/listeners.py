@@ -58,7 +58,9 @@ def _outbound(view: View) -> Generated:
     manager = {
         **_http_manager("outbound", OUTBOUND_ROUTES),
         "codec_type": "AUTO",
-        "http_protocol_options": {"enable_trailers": True},
+        # HTTP/1.0 is what reverse proxies of old speak to what is behind them.
+        "http_protocol_options": {"enable_trailers": True, "accept_http_10": True},
+        "strip_trailing_host_dot": True,
         "common_http_protocol_options": {"headers_with_underscores_action": "REJECT_REQUEST"},
         "forward_client_cert_details": "SANITIZE",
         "http_filters": [_external_access(), _router(view)],

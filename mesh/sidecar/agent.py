@@ -301,9 +301,12 @@ class Sidecar:
         await self._own_id()
         self._serving.set()
         await self._arrive()
+        version = self._reporter.written.version
         self._announced.set()
         self._reporter.changed()
         await self._step("remember", self._save(), _STEP)  # who is ready survives a power cut
+        if self._policies.is_in_touch:  # and is seen by who looks
+            await newer_within(self._reporter.written, version, 2 * _ARRIVAL)
         if not is_empty:
             on_ready(self._ready())
 

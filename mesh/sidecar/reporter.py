@@ -37,7 +37,8 @@ _ACKNOWLEDGEMENT = timedelta(milliseconds=100)
 class Reporter:
     """Reports what `describe` says at a moment; `changed` asks for a report at once.
 
-    `holds`: whether the id is this sidecar's; None until the store has said.
+    `written` is what the store has; `holds`: whether the id is this sidecar's, None until the
+    store has said.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Reporter:
         self._pace = Pace(clock, _INTERVAL, _BURST)
         self._lease: LeaseId | None = None
         self._renewed = 0.0
-        self._written: SidecarStatus | None = None
+        self.written: Latest[SidecarStatus | None] = Latest(None)
         self._outage = Outage("status reports")
         self._lock = asyncio.Lock()
         self._has_left = False
@@ -124,11 +125,11 @@ class Reporter:
             await self._store.commit(
                 Transaction(puts=(Put(self._status_key, encode_status(status)),))
             )
-            self._written = status
+            self.written.set(status)
             self._pace.spend()
 
     def _is_known(self, status: SidecarStatus) -> bool:
-        written = self._written
+        written = self.written.value
         if written is None or status.time - written.time > _REFRESH:
             return False
         return replace(status, time=written.time) == written
@@ -148,7 +149,8 @@ class Reporter:
                 ),
             )
         )
-        self._lease, self._renewed, self._written = lease, self._clock.monotonic(), status
+        self._lease, self._renewed = lease, self._clock.monotonic()
+        self.written.set(status)
         self.holds.set(True)
 
 

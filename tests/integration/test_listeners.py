@@ -70,6 +70,27 @@ def ask(mesh: Mesh, path: str = "/items", **fields: object) -> sidecars.Answer:
     return sidecars.request(mesh["web"].ports["outbound"], path, **fields)
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /items HTTP/1.0\r\nhost: api\r\n", b"200"),  # a reverse proxy's
+        (b"GET /items HTTP/1.0\r\n", b"400"),
+        (b"GET /items HTTP/1.1\r\nconnection: close\r\nhost: api.default.mesh.\r\n", b"200"),
+        (b"GET /items HTTP/1.1\r\nconnection: close\r\nhost: api.default.mesh.:80\r\n", b"200"),
+    ],
+)
+def test_a_host_by_an_old_protocol_or_with_a_dot_at_its_end(
+    mesh: Mesh, head: bytes, status: bytes
+) -> None:
+    address = (sidecars.HOST, mesh["web"].ports["outbound"])
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(head + b"\r\n")
+        answer = b""
+        while part := connection.recv(4096):
+            answer += part
+    assert answer.split(b" ", 2)[1] == status, answer
+
+
 def test_the_application_sees_the_request_and_who_asks(mesh: Mesh) -> None:
     sent = {
         "x-forwarded-for": "192.0.2.1",
