@@ -78,7 +78,7 @@ def test_backoff_is_never_longer_at_its_base_than_at_its_end() -> None:
 def test_elsewhere_passes_over_the_endpoints_that_were_tried() -> None:
     policy = _policy()
     assert policy["retry_host_predicate"][0]["name"].endswith("previous_hosts")
-    assert policy["host_selection_retry_max_attempts"] == 5
+    assert policy["host_selection_retry_max_attempts"] == 16
     assert "retry_priority" not in policy
     assert "retry_host_predicate" not in _policy(elsewhere=False)
 
