@@ -180,7 +180,7 @@ async def test_a_certificate_that_is_over_for_the_authority_alone_is_a_matter_of
     service: Service, tmp_path: Path
 ) -> None:
     token = await service.token()
-    svid = await svid_of(service.client(tmp_path / "host", token), lifetime=SECOND)
+    svid = await svid_of(service.client(tmp_path / "host", token), lifetime=3 * SECOND)
     await CLOCK.sleep(svid.not_after - CLOCK.now())
     behind = service.client(
         tmp_path / "host", await service.token(), clock=ShiftedClock(timedelta(seconds=-30))
