@@ -31,6 +31,7 @@ from mesh.model.status import SidecarStatus
 from mesh.ports import Acknowledged
 from mesh.sidecar import place as places
 from mesh.sidecar.addresses import advertised
+from mesh.sidecar.arrival import Arrival
 from mesh.sidecar.catalog import CatalogSource
 from mesh.sidecar.certificates import CertificateKeeper, MeshIssuer
 from mesh.sidecar.late import LateDiscovery, LateStore
@@ -42,7 +43,7 @@ from mesh.sidecar.ports import Ready, SidecarPorts
 from mesh.sidecar.reconciler import Inputs, Reconciler
 from mesh.sidecar.registration import Registration
 from mesh.sidecar.remembered import Remembered
-from mesh.sidecar.reporter import RENEWAL, Reporter, rival
+from mesh.sidecar.reporter import Reporter
 from mesh.sidecar.retry import Backoff, forever
 from mesh.sidecar.standing import Standing
 from mesh.sidecar.telemetry import Observed, Telemetry
@@ -52,14 +53,10 @@ from mesh.sidecar.waiting import newer_within, set_within
 # From a deregistration to the moment when callers' Envoys have it: a watch, at most one interval
 # of reconciling, a push.
 _PROPAGATION = timedelta(milliseconds=300)
-# The same for a registration: who reads "ready" may call at once.
-_ARRIVAL = timedelta(milliseconds=150)
 # An adopted Envoy serves already: what the store says now is better than what was remembered.
 _ADOPTION_PATIENCE = timedelta(seconds=1)
 # A store that is there answers in milliseconds; one that is not must not hold up a cold start.
 _START_PATIENCE = timedelta(milliseconds=300)
-# So many renewals are longer than the lease of a sidecar that is gone.
-_ID_LOOKS = 5
 # Off the way to Envoy and to the report, and together with what comes along.
 _CACHE_DELAY = timedelta(milliseconds=200)
 _CACHE_INTERVAL = timedelta(seconds=5)
@@ -146,13 +143,20 @@ class Sidecar:
         )
         self._acknowledged: Latest[Acknowledged] = Latest(Acknowledged())
         self._standing: Latest[Standing] = Latest(Standing())
-        self._serving = asyncio.Event()
-        self._announced = asyncio.Event()
         self._changed = asyncio.Event()
         self._reporter = Reporter(
             self._store, clock, id=place.folder.id, owner=place.owner, describe=self._describe
         )
         self._registration = self._registration_of(options)
+        self._arrival = Arrival(
+            clock,
+            place=place,
+            policies=self._policies,
+            standing=self._standing,
+            reporter=self._reporter,
+            registration=self._registration,
+            remember=lambda: self._step("remember", self._save(), _STEP),
+        )
         observed = Observed(
             placement=place.placement,
             data_plane=place.data_plane,
@@ -197,7 +201,7 @@ class Sidecar:
             tasks.create_task(self._on(self._certificates.newest, self._news))
             tasks.create_task(self._on(self._trust.newest, self._news))
             tasks.create_task(self._on(self._catalog.newest, self._news))
-            tasks.create_task(self._announce_within(patience, on_ready))
+            tasks.create_task(self._announce(on_ready, patience))
 
     async def end(self) -> None:
         """Leave: deregister, let callers learn it, drain Envoy, take the report back."""
@@ -273,75 +277,22 @@ class Sidecar:
         else:
             _log.warning("waiting for the store: nothing is remembered here")
 
-    async def _announce_within(
-        self, patience: timedelta | None, on_ready: Callable[[Ready], None]
+    async def _announce(
+        self, on_ready: Callable[[Ready], None], patience: timedelta | None
     ) -> None:
         told = asyncio.Event()
 
-        def tell(ready: Ready) -> None:
+        def tell() -> None:
             told.set()
-            on_ready(ready)
+            on_ready(self._ready())
 
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._announce(tell))
+            tasks.create_task(self._arrival.run(tell))
             if patience is not None and not await set_within(told, patience):
                 await self._place.data_plane.drain(timedelta())
                 reason = "; ".join(self._troubles()) or "the log says what it waits for"
                 seconds = patience.total_seconds()
                 raise Unavailable(f"the sidecar does not serve after {seconds:g} s: {reason}")
-
-    async def _announce(self, on_ready: Callable[[Ready], None]) -> None:
-        """Say that the sidecar serves; without any revision that is: nothing, as it shall."""
-        await self._place.data_plane.wait_ready()
-        await self._until(lambda now: now.is_serving or self._is_empty(now))
-        is_empty = not self._standing.value.is_serving
-        if is_empty:
-            on_ready(self._ready())
-            await self._until(lambda now: now.is_serving)
-        await self._own_id()
-        self._serving.set()
-        await self._arrive()
-        version = self._reporter.written.version
-        self._announced.set()
-        self._reporter.changed()
-        await self._step("remember", self._save(), _STEP)  # who is ready survives a power cut
-        if self._policies.is_in_touch:  # and is seen by who looks
-            await newer_within(self._reporter.written, version, 2 * _ARRIVAL)
-        if not is_empty:
-            on_ready(self._ready())
-
-    async def _own_id(self) -> None:
-        """Return unless another host's sidecar has this id and goes on reporting under it for
-        longer than the lease of one that is gone. Where the store is away nobody can tell.
-        """
-        reporter = self._reporter
-        if self._policies.is_in_touch:
-            await newer_within(reporter.holds, 0, _STEP)
-        for _ in range(_ID_LOOKS):
-            if reporter.holds.value is not False:
-                return
-            await self._clock.sleep(RENEWAL)
-        await self._place.data_plane.drain(timedelta())
-        raise rival(self._place.folder.id)
-
-    def _is_empty(self, standing: Standing) -> bool:
-        scope = self._policies.newest.value
-        is_told = standing.generation > 0 and standing.is_open
-        return is_told and scope is not None and scope.head is None
-
-    async def _until(self, holds: Callable[[Standing], bool]) -> None:
-        async for standing in self._standing.changes():
-            if holds(standing):
-                return
-
-    async def _arrive(self) -> None:
-        """Give a first registration the moment that callers need to learn of it."""
-        registration = self._registration
-        if registration is None or not await registration.app_accepts():
-            return
-        await set_within(registration.tried, _STEP / 2)
-        if registration.is_registered:
-            await self._clock.sleep(_ARRIVAL)
 
     def _ready(self) -> Ready:
         placement = self._place.placement
@@ -375,7 +326,7 @@ class Sidecar:
         )
 
     async def _register(self) -> None:
-        await self._serving.wait()
+        await self._arrival.serving.wait()
         if self._registration is not None:
             await self._registration.run()
         await asyncio.Event().wait()
@@ -390,7 +341,7 @@ class Sidecar:
         return SidecarStatus(
             id=placement.id,
             service=placement.service,
-            revision=standing.revision if self._announced.is_set() else 0,
+            revision=standing.revision if self._arrival.announced.is_set() else 0,
             seen=standing.seen,
             inbound=placement.inbound,
             outbound=placement.outbound,
