@@ -73,9 +73,9 @@ class Run:
             if self._has_started(pid)
         }
 
-    def wait(self) -> dict[int, str]:
-        """Who is still there after some seconds; each of them is ended."""
-        end = monotonic() + PATIENCE_SECONDS
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> dict[int, str]:
+        """Who is still there after that time; each of them is ended."""
+        end = monotonic() + seconds
         while (left := self.survivors()) and monotonic() < end:
             threading.Event().wait(0.05)
         _kill(left)

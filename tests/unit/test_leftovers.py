@@ -25,7 +25,7 @@ with Run.marked() as run:
         sys.stdin.read()
     except KeyboardInterrupt:
         print("interrupted", flush=True)
-    print(list(run.wait()), flush=True)
+    print(list(run.wait(0)), flush=True)
 """
 
 
