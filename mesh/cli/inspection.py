@@ -4,7 +4,11 @@ from typing import Annotated
 
 import typer
 
+from mesh.cli import completion
 from mesh.cli.options import Namespace, Output, OutputOption
+
+_KIND = typer.Argument(metavar="KIND", help="For example Service.", autocompletion=completion.kinds)
+_NAME = typer.Argument(metavar="NAME", help="Its name.", autocompletion=completion.names)
 
 
 def register(app: typer.Typer) -> None:
@@ -66,8 +70,8 @@ def diff(
 
 def get(
     context: typer.Context,
-    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="For example Service.")] = None,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Its name.")] = None,
+    kind: Annotated[str | None, _KIND] = None,
+    name: Annotated[str | None, _NAME] = None,
     *,
     namespace: Annotated[
         str | None, typer.Option("--namespace", "-n", metavar="NS", help="Only in this one.")
@@ -92,8 +96,8 @@ def get(
 
 def describe(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="For example Service.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name.")],
+    kind: Annotated[str, _KIND],
+    name: Annotated[str, _NAME],
     *,
     namespace: Namespace = "default",
     output: OutputOption = Output.TEXT,

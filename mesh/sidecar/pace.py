@@ -24,9 +24,9 @@ class Pace:
         if wait > 0:
             await self._clock.sleep(timedelta(seconds=wait))
 
-    def spend(self) -> None:
-        """It was done."""
-        self._spent = max(self._spent, self._clock.monotonic()) + self._interval
+    def spend(self, share: float = 1.0) -> None:
+        """It was done, and counts as this share of once."""
+        self._spent = max(self._spent, self._clock.monotonic()) + share * self._interval
 
 
 class Rarely(Generic[T]):

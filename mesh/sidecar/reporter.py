@@ -27,9 +27,12 @@ LEASE = timedelta(seconds=10)
 RENEWAL = timedelta(seconds=3)
 # How old the status of a living sidecar may be: readers show it as "silent since".
 _REFRESH = timedelta(seconds=30)
-# Some commits in a row are each told at once; a storm of them once a second.
+# Some commits in a row are each told at once; a storm of them ten times a second by a store that
+# answers at once, and once a second by one that needs a twentieth of that or more.
 _INTERVAL = timedelta(seconds=1)
 _BURST = 8
+_LEAST = 0.1
+_STRAIN = 20
 # How soon an Envoy usually says whether it takes what was compiled: one report tells both.
 _ACKNOWLEDGEMENT = timedelta(milliseconds=100)
 
@@ -122,11 +125,13 @@ class Reporter:
             await self._store.lease(LEASE, self._lease)
             self._renewed = self._clock.monotonic()
         if not self._is_known(status):
+            start = self._clock.monotonic()
             await self._store.commit(
                 Transaction(puts=(Put(self._status_key, encode_status(status)),))
             )
             self.written.set(status)
-            self._pace.spend()
+            took = (self._clock.monotonic() - start) / _INTERVAL.total_seconds()
+            self._pace.spend(min(1.0, max(_LEAST, _STRAIN * took)))
 
     def _is_known(self, status: SidecarStatus) -> bool:
         written = self.written.value

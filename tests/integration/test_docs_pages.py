@@ -108,9 +108,11 @@ def test_completion_is_installed_where_the_shell_finds_it(shell: str, tmp_path: 
     assert [file for file in tmp_path.rglob("*mesh*") if file.is_file()]
 
 
-def test_completion_knows_commands_and_flags() -> None:
+def test_completion_knows_commands_flags_kinds_and_names(tmp_path: Path) -> None:
+    mine = {**os.environ, "MESH_STATE": str(tmp_path)}
+
     def complete(words: str) -> list[str]:
-        environment = {**os.environ, "_MESH_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        environment = {**mine, "_MESH_COMPLETE": "complete_bash", "COMP_WORDS": words}
         environment["COMP_CWORD"] = str(len(words.split()) - 1)
         mesh = Path(sys.executable).parent / "mesh"
         done = subprocess.run([mesh], env=environment, capture_output=True, text=True, check=True)
@@ -118,3 +120,8 @@ def test_completion_knows_commands_and_flags() -> None:
 
     assert complete("mesh ap") == ["apply"]
     assert complete("mesh apply --rollb") == ["--rollback-on-reject"]
+    assert complete("mesh get serv") == ["Service"]
+    assert complete("mesh describe Service a") == []
+    apply = ["-m", "mesh", "apply", str(ROOT / "policies" / "shop"), "--yes"]
+    subprocess.run([sys.executable, *apply], env=mine, capture_output=True, check=True)
+    assert complete("mesh describe service a") == ["api", "api-v1", "api-v2"]

@@ -30,6 +30,14 @@ async def test_a_burst_then_one_each_interval() -> None:
     assert await moments(pace, clock, 6) == [0, 0, 0, 1, 2, 3]
 
 
+async def test_what_costs_a_share_is_done_the_more_often() -> None:
+    clock = Counting()
+    pace = Pace(clock, SECOND, 1)
+    pace.spend(0.25)
+    await pace.turn()
+    assert clock.monotonic() == 0.25
+
+
 async def test_rest_restores_the_burst() -> None:
     clock = Counting()
     pace = Pace(clock, SECOND, 3)

@@ -134,9 +134,22 @@ async def reported(store: Store) -> SidecarStatus:
     return decode_status((await store.fetch([key]))[key].value)
 
 
-async def test_some_changes_are_told_at_once_and_a_storm_once_a_second(commits: Commits) -> None:
+async def test_a_store_that_answers_at_once_is_told_a_storm_as_it_comes(commits: Commits) -> None:
+    describing = Describing()
+    async with reporting(commits.store, describing, clock=ManualClock()) as reporter:
+        await member(commits.store, bool)
+        for revision in range(2, 40):
+            describing.revision = revision
+            reporter.changed()
+            await member(commits.store, lambda m, n=revision: m[0].status.revision == n)
+
+
+async def test_a_slow_store_is_told_some_changes_at_once_and_a_storm_once_a_second(
+    commits: Commits,
+) -> None:
     describing, clock = Describing(), ManualClock()
-    async with reporting(commits.store, describing, clock=clock) as reporter:
+    slow = FaultyStore(commits.store, lambda *_: clock.advance(timedelta(milliseconds=50)))
+    async with reporting(slow, describing, clock=clock) as reporter:
         await member(commits.store, bool)
         for revision in range(2, 10):
             describing.revision = revision
