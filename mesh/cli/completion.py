@@ -13,7 +13,7 @@ _PATIENCE_SECONDS = 0.5
 
 
 def kinds(incomplete: str) -> list[str]:
-    """The kinds that begin like this, in any case."""
+    """The kinds that begin like this."""
     from mesh.documents.schema import API_VERSIONS
 
     return _beginning(API_VERSIONS, incomplete)
@@ -41,4 +41,4 @@ def names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _beginning(words: Iterable[str], incomplete: str) -> list[str]:
-    return sorted(word for word in words if word.lower().startswith(incomplete.lower()))
+    return sorted(word for word in words if word.startswith(incomplete))

@@ -120,7 +120,7 @@ def test_completion_knows_commands_flags_kinds_and_names(tmp_path: Path) -> None
 
     assert complete("mesh ap") == ["apply"]
     assert complete("mesh apply --rollb") == ["--rollback-on-reject"]
-    assert complete("mesh get serv") == ["Service"]
+    assert complete("mesh get Ser") == ["Service"]
     assert complete("mesh describe Service a") == []
     apply = ["-m", "mesh", "apply", str(ROOT / "policies" / "shop"), "--yes"]
     subprocess.run([sys.executable, *apply], env=mine, capture_output=True, check=True)
