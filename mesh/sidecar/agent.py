@@ -63,7 +63,7 @@ _CACHE_INTERVAL = timedelta(seconds=5)
 _CACHE_BURST = 4
 _STEP = timedelta(seconds=2)
 # What is installed is read from files, and a sidecar describes itself at each commit.
-_LOOK = timedelta(seconds=3)
+_LOOK = timedelta(seconds=10)
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 import structlog
 
@@ -19,13 +18,12 @@ from mesh.planning.enclosure import enclosed
 from mesh.planning.manifest import Chunk, Part
 from mesh.planning.scope import Scopes
 from mesh.ports import Clock, Store
+from mesh.sidecar.head import INTERVAL, HeadSource, Told
 from mesh.sidecar.ratchet import Ratchet
 from mesh.sidecar.retry import Backoff, Outage
-from mesh.sidecar.waiting import closing
 
 # etcd's limit of operations in a transaction, less a margin; a fetch is one.
 _FETCH_KEYS = 120
-INTERVAL = timedelta(milliseconds=100)
 
 _log = structlog.get_logger(__name__)
 
@@ -55,14 +53,6 @@ class Scope:
         return Mesh(key=PolicyKey("Mesh", "default", "mesh"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What the store says of head: its record, empty without a revision, and what is enclosed."""
-
-    head: bytes = b""
-    enclosure: bytes = b""
-
-
 class PolicySource:
     """The policies in scope of `service`, in the cell `newest`, as head moves.
 
@@ -86,29 +76,24 @@ class PolicySource:
         self._scopes = Scopes({})
         self._policies: dict[str, Policy] = {}
         self._objects: dict[str, bytes] = {}
-        self._head: Latest[_Told | None] = Latest(None)  # None: not read yet
-        self._outage = Outage("store")
+        self._head = HeadSource(store, clock)
         self.newest: Latest[Scope | None] = Latest(None)
         self._reading = Outage("policies")
 
     @property
     def head(self) -> int:
         """The number of the newest revision that the store told of; 0: of none."""
-        try:
-            told = self._head.value
-            return record.parse_record(told.head).revision.number if told and told.head else 0
-        except MeshError:
-            return 0  # told as trouble
+        return self._head.number
 
     @property
     def is_in_touch(self) -> bool:
         """Whether the store has answered, and answers."""
-        return self._head.value is not None and self._outage.reason is None
+        return self._head.is_in_touch
 
     @property
     def trouble(self) -> str | None:
         """Why `newest` may be old, while it may."""
-        return self._outage.reason or self._reading.reason
+        return self._head.trouble or self._reading.reason
 
     def recall(self, scope: Scope) -> None:
         """Take what was remembered, unless the store has answered already."""
@@ -120,29 +105,17 @@ class PolicySource:
     async def run(self) -> None:
         """Follow until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch())
+            tasks.create_task(self._head.run())
             tasks.create_task(self._read_newest())
 
-    async def _watch(self) -> None:
-        async with closing(self._store.watch(keyspace.HEAD)) as states:
-            async for watched in states:
-                if watched.lost is not None:
-                    self._outage.failed(watched.lost)
-                else:
-                    self._outage.recovered()
-                    values = {key: entry.value for key, entry in watched.entries.items()}
-                    self._head.set(
-                        _Told(values.get(keyspace.HEAD, b""), values.get(keyspace.ENCLOSED, b""))
-                    )
-
     async def _read_newest(self) -> None:
-        outage, backoff = self._reading, Backoff()
+        head, outage, backoff = self._head.told, self._reading, Backoff()
         version = 0
         while True:
-            told = await self._head.after(version)
-            version = self._head.version
+            told = await head.after(version)
+            version = head.version
             try:
-                self.newest.set(await self._read(told or _Told()))
+                self.newest.set(await self._read(told or Told()))
             except MeshError as error:
                 outage.failed(error.message, error.hint)
                 if isinstance(error, HeadWentBack) and self._remembered is not None:
@@ -155,12 +128,12 @@ class PolicySource:
                 await self._clock.sleep(INTERVAL)
 
     async def _pause(self, backoff: Backoff) -> None:
-        version = self._head.version
+        version = self._head.told.version
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(backoff.next().total_seconds()):
-                await self._head.after(version)
+                await self._head.told.after(version)
 
-    async def _read(self, told: "_Told") -> Scope:
+    async def _read(self, told: Told) -> Scope:
         head = record.parse_record(told.head) if told.head else None
         self._ratchet.check(head)
         if head is None:

@@ -23,7 +23,8 @@ from mesh.model.policy import Address
 from mesh.model.revision import Policies
 from mesh.ports import Clock, ConfigurationServer, Interest
 from mesh.sidecar.catalog import CatalogSource
-from mesh.sidecar.policies import INTERVAL, Scope
+from mesh.sidecar.head import INTERVAL
+from mesh.sidecar.policies import Scope
 from mesh.sidecar.waiting import newer_within
 
 # How long a compilation waits for what is on its way: endpoints of a service that came into

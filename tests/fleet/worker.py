@@ -17,6 +17,7 @@ from typing import Any
 
 from mesh import log
 from mesh.adapters.clock import SystemClock
+from mesh.cli.agent import collect_rarely
 from mesh.cli.wiring import sidecar_ports
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Address
@@ -102,6 +103,7 @@ class Worker:
 async def main(folder: Path, settings: Mapping[str, str], numbers: range, services: int) -> None:
     """Obey until standard input ends."""
     log.configure("error")
+    collect_rarely()
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     worker = Worker(folder, settings, numbers, services)
     worker.app = Address("127.0.0.1", server.sockets[0].getsockname()[1])

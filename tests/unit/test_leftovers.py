@@ -20,8 +20,8 @@ from tests.support.leftovers import Run, end_as_by_ctrl_c
 end_as_by_ctrl_c()
 with Run.marked() as run:
     left = subprocess.Popen(["sleep", "300"], start_new_session=True)
-    print(left.pid, flush=True)
     try:
+        print(left.pid, flush=True)
         sys.stdin.read()
     except KeyboardInterrupt:
         print("interrupted", flush=True)

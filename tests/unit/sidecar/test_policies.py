@@ -13,7 +13,8 @@ from mesh.operations.history import prepare_rollback
 from mesh.planning import keyspace, record
 from mesh.planning.enclosure import enclosed
 from mesh.ports import Put, Transaction
-from mesh.sidecar.policies import INTERVAL, PolicySource, Scope
+from mesh.sidecar.head import INTERVAL
+from mesh.sidecar.policies import PolicySource, Scope
 from tests.support.manual_clock import ManualClock
 from tests.support.revisions import CLOCK, Commits, once
 

@@ -14,7 +14,8 @@ from mesh.model.identity import SVID, Identity, ServiceName, TrustBundle
 from mesh.model.placement import Placement
 from mesh.model.policy import Address
 from mesh.sidecar.catalog import CatalogSource
-from mesh.sidecar.policies import INTERVAL, PolicySource
+from mesh.sidecar.head import INTERVAL
+from mesh.sidecar.policies import PolicySource
 from mesh.sidecar.reconciler import Inputs, Reconciler
 from tests.support.manual_clock import ManualClock
 from tests.support.revisions import CLOCK, Commits, once
