@@ -159,6 +159,23 @@ async def test_no_private_key_is_anywhere_else(
         assert not [piece for piece in keys if piece.encode() in dump]
 
 
+async def test_no_private_key_is_in_the_embedded_store(open_umask: None) -> None:
+    async with Host() as host:
+        await host.apply(DOCUMENTS)
+        await host.spawn("api", host.apps("api")["api"], "--verbose")
+        web = await host.spawn("web", None, "--verbose")
+        await host.until(web, "api")
+        keys = keys_of(host.state)
+        assert len(keys) >= 4, "two of the authority, one of each sidecar"
+        store = {file.name: file.read_bytes() for file in host.state.glob("mesh.db*")}
+        assert {"mesh.db", "mesh.db-wal"} <= store.keys(), "its journal is read as well"
+        logs = {file.name: file.read_bytes() for file in host.state.glob("sidecars/*/*.log")}
+        for what, data in (store | logs).items():
+            assert MARK not in data, what
+            assert not [piece for piece in keys if piece.encode() in data], what
+        assert b"BEGIN CERTIFICATE" in b"".join(store.values()), "the trust bundle is in it"
+
+
 async def test_what_lies_on_disk_is_its_owners_alone(host: Host) -> None:
     await host.apply(DOCUMENTS)
     await host.spawn("api", host.apps("api")["api"])
