@@ -1,8 +1,9 @@
 """B22: everything dead but the data plane, then a cold start with every server dead.
 
-web calls api through two sidecars on a real etcd. etcd is killed and the CA's folder moved away:
-no request may fail. Both agents are killed: nor then. Then the Envoys are killed too and both
-sidecars start from what is on their disk; the clock runs from their start to the first 200.
+web calls api through two sidecars on a real etcd and a real Consul. Both are killed and the CA's
+folder moved away: no request may fail. Both agents are killed: nor then. Then the Envoys are killed
+too and both sidecars start from what is on their disk; the clock runs from their start to the
+first 200.
 `MESH_BENCH_OUTAGE=600` for the ten minutes of the bar.
 """
 
@@ -18,6 +19,7 @@ from time import monotonic
 
 from mesh.errors import OutsideError
 from tests.benchmarks import commits, harness, raw, sides
+from tests.support import servers
 
 OUTAGE_SECONDS = float(os.environ.get("MESH_BENCH_OUTAGE", "60"))
 STARTS = 5
@@ -33,14 +35,16 @@ def run() -> None:
         app, inbound, outbound = harness.free_ports(3)
         stack.enter_context(harness.envoy(raw.application(folder, app)))
         program = harness.generator(folder)
-        with ExitStack() as servers:
-            mesh = sides.Mesh(folder, servers.enter_context(commits.etcd(folder / "store")))
+        with ExitStack() as around:
+            settings = dict(around.enter_context(commits.etcd(folder / "store")))
+            consul = around.enter_context(servers.consul(folder / "store"))
+            mesh = sides.Mesh(folder, settings | {"MESH_DISCOVERY": f"consul://{consul.endpoint}"})
             mesh.apply(sides.PAIR, "--no-wait")
             pair = _Pair(mesh, app, inbound, outbound)
             stack.callback(pair.kill)
             pair.start()
             pair.wait_ready()
-        # etcd is dead from here on.
+        # etcd and Consul are dead from here on.
         (folder / "state" / "ca").rename(folder / "ca-is-gone")
         _outage(program, pair)
         took = []
@@ -56,7 +60,7 @@ def run() -> None:
 def _outage(program: Path, pair: "_Pair") -> None:
     with _load(program, pair.outbound) as load:
         Event().wait(OUTAGE_SECONDS)
-    print(f"  etcd and the CA gone: {load}", flush=True)
+    print(f"  etcd, Consul and the CA gone: {load}", flush=True)
     pair.kill_agents()
     with _load(program, pair.outbound) as load:
         Event().wait(OUTAGE_SECONDS)
