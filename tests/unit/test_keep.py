@@ -35,6 +35,8 @@ def start(place: Path, how: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Under nohup it is ignored by whoever inherits that, and a shell cannot take it back.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
 
