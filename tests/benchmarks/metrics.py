@@ -1,13 +1,16 @@
 """What metrics cost: throughput and CPU with and without --metrics, scrapes, memory by service.
 
-Pairs of sidecars stand in front of one application in the same run, one scraped each 5 s
-(Prometheus does each 15 s, or less often), two not; they are loaded in turn, in short rounds. The
-second pair without metrics says what the machine makes of equal things.
+Four pairs of sidecars stand in front of one application, two with metrics, scraped each 5 s
+(Prometheus does each 15 s, or less often), and two without; they are loaded in turn, in short
+rounds. Processes of one program differ by some percent, for as long as they live: so all pairs are
+made anew several times, and the two without say how far equal things are apart.
 Then one caller of 100 services calls each of them, with metrics and without.
 """
 
+import math
 import re
 import socket
+import statistics
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,12 +20,15 @@ from time import perf_counter
 
 from tests.benchmarks import harness, raw, sides
 
-ROUNDS = 24
+SERIES = 8
+ROUNDS = 4
 SECONDS = 1.0
+PAIRS = {"on": ("--metrics", sides.ANY), "off": (), "same": (), "also": ("--metrics", sides.ANY)}
 CONNECTIONS = 16
 SERVICES = 100
 SCRAPE_SECONDS = 5
 BAR = 0.97
+Loaded = tuple[float, float]  # requests/s, and microseconds of CPU for each
 VIEW = """\
 ---
 apiVersion: mesh/v1
@@ -37,12 +43,7 @@ def run() -> None:
     with harness.workspace() as folder, ExitStack() as stack:
         (app,) = harness.free_ports(1)
         stack.enter_context(harness.envoy(raw.application(folder, app)))
-        with ExitStack() as both:
-            pairs = {
-                name: both.enter_context(_pair(folder / name, app, sides.PAIR, *flags))
-                for name, flags in (("off", ()), ("on", ("--metrics", sides.ANY)), ("same", ()))
-            }
-            _throughput(harness.generator(folder), pairs)
+        _throughput(folder, harness.generator(folder), app)
         for name, flags in (("without", ()), ("with", ("--metrics", sides.ANY))):
             _memory(folder / name, app, name, flags)
 
@@ -59,49 +60,76 @@ def _pair(
         yield web, api
 
 
-def _throughput(program: Path, pairs: dict[str, tuple[sides.Sidecar, sides.Sidecar]]) -> None:
-    rates: dict[str, list[float]] = {name: [] for name in pairs}
-    costs: dict[str, list[float]] = {name: [] for name in pairs}
+def _throughput(folder: Path, program: Path, app: int) -> None:
+    series: list[dict[str, Loaded]] = []
     scrapes: list[float] = []
-    with _scraped(pairs["on"], scrapes):
-        for turn in range(ROUNDS):
-            for name in list(pairs)[:: 1 if turn % 2 else -1]:
-                web, api = pairs[name]
-                before = _cpu(web) + _cpu(api)
-                found = harness.load(
-                    program, web.outbound, host="api", connections=CONNECTIONS, seconds=SECONDS
+    for number in range(SERIES):
+        with ExitStack() as all_:
+            pairs = {
+                name: all_.enter_context(
+                    _pair(folder / f"{number}-{name}", app, sides.PAIR, *flags)
                 )
-                rates[name].append(found["per_second"])
-                spent = _cpu(web) + _cpu(api) - before
-                costs[name].append(1e6 * spent / (found["per_second"] * SECONDS))
-    ratio, noise = (_ratio(rates, name) for name in ("on", "same"))
-    verdict = "" if ratio >= BAR else f" (bar {BAR} missed)"
+                for name, flags in PAIRS.items()
+            }
+            metered = [sidecar for name in ("on", "also") for sidecar in pairs[name]]
+            all_.enter_context(_scraped(metered, scrapes))
+            series.append(_load_in_turn(program, pairs))
+    rates, costs = ([{n: o[at] for n, o in one.items()} for one in series] for at in (0, 1))
+    ratio, noise = _ratios(rates)
+    cpu_ratio, cpu_noise = _ratios(costs)
+    verdict = "" if statistics.mean(ratio) >= BAR else f" (bar {BAR} missed)"
     print(
-        f"  {CONNECTIONS} connections, closed loop: {harness.median(rates['off']):.0f} requests/s "
-        f"without, {harness.median(rates['on']):.0f} with; ratio {ratio:.3f}{verdict}, "
-        f"of equal pairs {noise:.3f}"
+        f"  {CONNECTIONS} connections, closed loop: throughput with / without "
+        f"{_spread(ratio)}{verdict}, of equal pairs {_spread(noise)}"
     )
     print(
-        f"  CPU of both Envoys: {harness.median(costs['off']):.1f} us a request without, "
-        f"{harness.median(costs['on']):.1f} with; ratio {_ratio(costs, 'on'):.3f}, "
-        f"of equal pairs {_ratio(costs, 'same'):.3f}"
+        f"  CPU of both Envoys: {harness.median([c['off'] for c in costs]):.1f} us a request "
+        f"without; with / without {_spread(cpu_ratio)}, of equal pairs {_spread(cpu_noise)}"
     )
     print(f"  a scrape: {1000 * harness.median(scrapes):.1f} ms under load", flush=True)
 
 
-def _ratio(rounds: dict[str, list[float]], name: str) -> float:
-    """To the pair without metrics, round by round."""
-    return harness.median([a / b for a, b in zip(rounds[name], rounds["off"], strict=True)])
+def _load_in_turn(
+    program: Path, pairs: dict[str, tuple[sides.Sidecar, sides.Sidecar]]
+) -> dict[str, Loaded]:
+    found: dict[str, list[Loaded]] = {name: [] for name in pairs}
+    for turn in range(ROUNDS):
+        for name in list(pairs)[:: 1 if turn % 2 else -1]:
+            web, api = pairs[name]
+            before = _cpu(web) + _cpu(api)
+            rate = harness.load(
+                program, web.outbound, host="api", connections=CONNECTIONS, seconds=SECONDS
+            )["per_second"]
+            spent = _cpu(web) + _cpu(api) - before
+            found[name].append((rate, 1e6 * spent / (rate * SECONDS)))
+    return {
+        name: (harness.median([r for r, _ in all_]), harness.median([c for _, c in all_]))
+        for name, all_ in found.items()
+    }
+
+
+def _ratios(series: list[dict[str, float]]) -> tuple[list[float], list[float]]:
+    """With metrics to without, and of the two without, of each series."""
+    return (
+        [(one["on"] + one["also"]) / (one["off"] + one["same"]) for one in series],
+        [one["same"] / one["off"] for one in series],
+    )
+
+
+def _spread(values: list[float]) -> str:
+    """Their mean and its standard error."""
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.mean(values):.3f} +- {error:.3f}"
 
 
 @contextmanager
-def _scraped(pair: tuple[sides.Sidecar, sides.Sidecar], took: list[float]) -> Iterator[None]:
-    """Both are scraped now and then while the block runs."""
+def _scraped(sidecars: list[sides.Sidecar], took: list[float]) -> Iterator[None]:
+    """They are scraped now and then while the block runs."""
     stop = Event()
 
     def scrape() -> None:
         while not stop.wait(SCRAPE_SECONDS):
-            for sidecar in pair:
+            for sidecar in sidecars:
                 start = perf_counter()
                 _scrape(sidecar)
                 took.append(perf_counter() - start)
