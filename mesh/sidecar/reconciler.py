@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -123,19 +124,24 @@ class Reconciler:
         return self._reached[2]
 
     async def _gather(self) -> None:
-        """Say what instances are wanted, and wait a moment for what is on its way."""
+        """Say what instances are wanted, and wait a moment for what is on its way.
+
+        Names that arrive meanwhile may be of services whose instances are wanted too.
+        """
         catalog = self._inputs.catalog
         known = self._inputs.scope.value or Scope()
-        wanted = self._reach(known, catalog.newest.value).interest
-        interest = Interest(wanted.services, names=wanted.names)
-        catalog.interest.set(interest)
-        if interest != self._waited_for:
+        while (interest := self._interest(known)) != self._waited_for:
             self._waited_for = interest
-            await self._until(lambda: catalog.covers(interest), catalog.newest)
+            catalog.interest.set(interest)
+            await self._until(partial(catalog.covers, interest), catalog.newest)
         if known.head is not None and not self._waited_for_identity:
             self._waited_for_identity = True
             await self._until(lambda: self._inputs.svid.value is not None, self._inputs.svid)
             await self._until(lambda: self._inputs.bundle.value is not None, self._inputs.bundle)
+
+    def _interest(self, known: Scope) -> Interest:
+        wanted = self._reach(known, self._inputs.catalog.newest.value).interest
+        return Interest(wanted.services, names=wanted.names)
 
     async def _until(self, holds: Callable[[], bool], cell: Latest[T]) -> None:
         give_up = self._clock.monotonic() + PATIENCE.total_seconds()

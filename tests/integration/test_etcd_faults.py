@@ -189,7 +189,7 @@ async def test_compaction_behind_a_frozen_client_is_survived(server: Server) -> 
 
 async def test_without_space_writers_are_told_and_readers_go_on(tmp_path: Path) -> None:
     async def fill(store: EtcdStore) -> None:
-        for n in range(30):
+        for n in range(300):  # the server looks at its size only ten times a second
             await store.commit(Transaction(puts=(Put(f"full/{n}", bytes(900_000)),)))
 
     with etcd(tmp_path, extra=[f"--quota-backend-bytes={8 << 20}"]) as server:

@@ -186,10 +186,15 @@ def test_another_host_takes_over_when_the_leader_is_killed(mesh: Mesh, origin: O
             # Nothing is given back: the lead ends with its lease.
             assert first.until(state="synced", revision=2)["commit"]["subject"] == "two"
             assert leader(mesh) == first.child.pid
-            with syncing(mesh, "--interval", "100ms", **there):
+            with (
+                service_manager(mesh.folder) as manager,
+                syncing(mesh, "--interval", "100ms", NOTIFY_SOCKET=manager.address, **there),
+            ):
+                while manager.hear() != "READY=1":
+                    pass  # who comes back stands by
                 origin.commit("three", a=service("stock"))
                 first.until(state="synced", revision=3)
-                assert leader(mesh) == first.child.pid  # who comes back stands by
+                assert leader(mesh) == first.child.pid
     assert [item["revision"] for item in mesh("history", "--output", "json").json] == [3, 2, 1]
 
 

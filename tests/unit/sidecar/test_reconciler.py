@@ -39,7 +39,12 @@ spec:
 """
 HTTP = ACCESS.replace("NAME", "api").replace("PROTOCOL", "http")
 TCP = ACCESS.replace("NAME", "ledger").replace("PROTOCOL", "tcp")
-
+OPEN = """
+apiVersion: mesh/v1
+kind: Mesh
+metadata: {name: mesh}
+spec: {access: {default: allow}}
+"""
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IDENTITY = SVID(Identity("mesh.local", WEB), b"chain", b"key", NOON, NOON + timedelta(hours=1))
@@ -110,6 +115,20 @@ async def test_a_service_that_comes_into_scope_comes_with_its_endpoints(
         await made.discovery.register(endpoint, ttl=timedelta(seconds=30))
         await once(made.reconciler.compiled, lambda c: c.generation == 1)
         await commits(HTTP)
+        await once(made.policies.newest, lambda s: s is not None and s.revision == 1)
+        made.clock.advance(INTERVAL)
+        await once(made.reconciler.compiled, lambda c: c.revision == 1)
+        assert made.catalog.newest.value.endpoints == {API: (endpoint,)}
+
+
+async def test_a_service_known_by_its_instances_alone_comes_with_them(
+    commits: Commits, tmp_path: Path
+) -> None:
+    async with reconciling(commits, tmp_path) as made:
+        endpoint = Endpoint(id="a", service=API, address="127.0.0.1", port=2)
+        await made.discovery.register(endpoint, ttl=timedelta(seconds=30))
+        await once(made.reconciler.compiled, lambda c: c.generation == 1)
+        await commits(OPEN)
         await once(made.policies.newest, lambda s: s is not None and s.revision == 1)
         made.clock.advance(INTERVAL)
         await once(made.reconciler.compiled, lambda c: c.revision == 1)
