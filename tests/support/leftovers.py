@@ -90,9 +90,13 @@ class Run:
 
 
 def end_as_by_ctrl_c() -> None:
-    """Let SIGTERM end this process as SIGINT does: with every `finally` and fixture."""
+    """Let SIGTERM end this process as SIGINT does: with every `finally` and fixture.
+
+    SIGINT itself is ignored by what a shell starts in its background, and by all that inherits it.
+    """
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager
