@@ -60,7 +60,7 @@ _START_PATIENCE = timedelta(milliseconds=300)
 # Off the way to Envoy and to the report, and together with what comes along.
 _CACHE_DELAY = timedelta(milliseconds=200)
 _CACHE_INTERVAL = timedelta(seconds=5)
-_CACHE_BURST = 4
+_CACHE_BURST = 2
 _STEP = timedelta(seconds=2)
 # What is installed is read from files, and a sidecar describes itself at each commit.
 _LOOK = timedelta(seconds=10)

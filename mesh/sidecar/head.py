@@ -6,6 +6,7 @@ commits, how far the watch is behind. An agent that asks has never more than one
 the newest answer is at most as old as its own turn is long.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,9 +21,10 @@ from mesh.sidecar.retry import Outage
 from mesh.sidecar.waiting import closing
 
 INTERVAL = timedelta(milliseconds=100)
-# Commits that follow one another this closely are a series; each fourth of one is looked at.
+# Commits that follow one another this closely are a series, and those that are told at once: the
+# agent had no time between. Each second one of a series is looked at.
 _SERIES = timedelta(milliseconds=500)
-_LOOK_EACH = 4
+_LOOK_EACH = 2
 # So many commits behind is not on its way any more.
 BEHIND = 4
 # A storm is over when so many questions find no more than a fourth as many commits.
@@ -80,27 +82,35 @@ class HeadSource:
 
     async def _watch(self) -> None:
         """Take what the watch tells, until that is too old."""
-        last, length = self._clock.monotonic(), 0
+        last, length = -math.inf, 0
         async with closing(self._store.watch(keyspace.HEAD)) as states:
             async for watched in states:
                 if watched.lost is not None:
                     self._outage.failed(watched.lost)
                     continue
                 self._outage.recovered()
+                before = self.number
                 self._take(watched.entries)
-                now = self._clock.monotonic()
-                length = length + 1 if now - last < _SERIES.total_seconds() else 0
+                now, together = self._clock.monotonic(), self.number - before if before else 0
+                is_series = now - last < _SERIES.total_seconds() or together > 1
+                length = length + max(1, together) if is_series else 0
                 last = now
-                if length and length % _LOOK_EACH == 0 and await self._is_behind():
-                    return
+                if length >= _LOOK_EACH:
+                    length = 0
+                    if await self._is_behind():
+                        return
 
     async def _is_behind(self) -> bool:
+        """Whether there is much more than the watch told; then it is taken."""
         told = self.number
         try:
-            newest = _told(await self._store.scan(keyspace.HEAD)).number
+            newest = await self._store.scan(keyspace.HEAD)
         except MeshError:
             return False  # the watch tells it
-        return newest - told >= BEHIND
+        if _told(newest).number - told < BEHIND:
+            return False
+        self._take(newest)
+        return True
 
     async def _ask(self) -> None:
         """Ask at intervals, until a watch would do."""

@@ -118,6 +118,7 @@ async def storm(fleet: Fleet, figures: Figures, seconds: float, rate: float = 20
     for _ in range(2):
         await fleet.commit()
         manifests.append((await read_state(fleet.store)).manifest)
+    await pause(2)
     before, began = fleet.metrics(), monotonic()
     made: list[tuple[int, float]] = []
     while (now := monotonic()) - began < seconds:
