@@ -92,9 +92,11 @@ class Server:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
     def signal(self, number: int) -> None:
-        """Send a signal: SIGSTOP and SIGCONT freeze and thaw it."""
+        """Send a signal: SIGSTOP and SIGCONT freeze and thaw it. Returns once it is frozen."""
         assert self.process is not None
         self.process.send_signal(number)
+        if number == signal.SIGSTOP:  # its threads stop one after another
+            os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def kill(self) -> None:
         """End it as a power cut would, and wait for that."""
