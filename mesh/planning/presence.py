@@ -74,6 +74,12 @@ def observe(
     )
 
 
+def vanished(service: ServiceName | None) -> str:
+    """Why a catalog is stale that holds instances against an empty answer; None: all services."""
+    what = "services" if service is None else f"instances of {service}"
+    return f"all {what} vanished at once: the last known are kept for now"
+
+
 @dataclass(slots=True)
 class _Attendance:
     """One service's newest answer and what is made of it."""
@@ -143,7 +149,7 @@ class Roster:
         stale = next((self._lost[source] for source in sorted(self._lost)), None)
         held = [service for service, one in self._services.items() if one.presence.is_held]
         if stale is None and held:
-            stale = f"all instances of {held[0]} vanished at once: the last known are kept for now"
+            stale = vanished(held[0])
         endpoints = {service: one.presence.endpoints for service, one in self._services.items()}
         return Catalog(endpoints, frozenset(names), stale)
 

@@ -122,7 +122,7 @@ class Sidecar:
         self._store = LateStore(ports.store, clock)
         self._discovery = LateDiscovery(lambda: ports.discovery(self._store), clock)
         self._policies = PolicySource(self._store, service, clock, place.remembered.scope)
-        self._catalog = CatalogSource(self._discovery, clock)
+        self._catalog = CatalogSource(self._discovery, clock, place.remembered.catalog)
         issuer = MeshIssuer(ports.issuer, self._policies.newest)
         remembered = place.remembered
         self._trust = TrustSource(
@@ -267,10 +267,12 @@ class Sidecar:
         """Fall back on what was remembered where the servers do not answer at once."""
         remembered = self._place.remembered
         patience = _ADOPTION_PATIENCE if self._place.is_adopting else _START_PATIENCE
-        if await newer_within(self._policies.newest, 0, patience):
+        is_told = await newer_within(self._policies.newest, 0, patience)
+        if is_told:  # by the store: discovery has a moment of its own, from what is wanted of it
+            await self._clock.sleep(_START_PATIENCE)
+        self._catalog.recall()
+        if is_told:
             return
-        if remembered.catalog is not None:
-            self._catalog.recall(remembered.catalog)
         if remembered.scope is not None:
             _log.warning("serving from the cache", revision=remembered.scope.revision)
             self._policies.recall(remembered.scope)

@@ -2,17 +2,50 @@
 
 A grown interest opens a watch for what is new beside those that run, so that a change of scope
 neither repeats queries nor leaves a moment without endpoints.
+
+What an earlier start remembered fills in where discovery does not answer, and is held for a while
+against first answers that are empty: a catalog that was lost meanwhile looks like that.
 """
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Generic, TypeVar
 
 from mesh.latest import Latest
 from mesh.model.catalog import Catalog, Endpoint
 from mesh.model.identity import ServiceName
+from mesh.planning.presence import EMPTY_GRACE_SECONDS, vanished
 from mesh.ports import Clock, Discovery, Interest
 from mesh.sidecar.retry import Outage, forever
 from mesh.sidecar.waiting import closing
+
+# How often what is doubted is looked at again.
+_TICK = timedelta(seconds=5)
+
+T = TypeVar("T", bound=Collection[object])
+
+
+@dataclass(slots=True)
+class _Held(Generic[T]):
+    """What was remembered of something, until an answer about it is believed."""
+
+    remembered: T
+    emptied_at: float | None = None
+    is_over: bool = False
+
+    @property
+    def is_doubting(self) -> bool:
+        """Whether it is held against an empty answer."""
+        return self.emptied_at is not None and not self.is_over
+
+    def against(self, found: T, now: float) -> T:
+        """What to believe of an answer."""
+        if self.emptied_at is None:
+            self.emptied_at = now
+        self.is_over |= bool(found) or now - self.emptied_at >= EMPTY_GRACE_SECONDS
+        return found if self.is_over else self.remembered
 
 
 @dataclass(slots=True, eq=False)
@@ -32,15 +65,24 @@ class CatalogSource:
     remembered.
     """
 
-    def __init__(self, discovery: Discovery, clock: Clock) -> None:
+    def __init__(
+        self, discovery: Discovery, clock: Clock, remembered: Catalog | None = None
+    ) -> None:
         self._discovery = discovery
         self._clock = clock
-        self._remembered = Catalog()
+        self._remembered = remembered or Catalog()
+        self._is_recalled = False
+        self._held = {
+            service: _Held(known) for service, known in self._remembered.endpoints.items() if known
+        }
+        names = self._remembered.names
+        self._held_names = _Held(names, is_over=not names)
         self._watches: list[_Watch] = []
         self._outage = Outage("discovery")
         self._wake = asyncio.Event()
+        self._doubts = asyncio.Event()
         self.interest: Latest[Interest | None] = Latest(None)
-        self.newest: Latest[Catalog] = Latest(self._remembered)
+        self.newest: Latest[Catalog] = Latest(Catalog())
 
     def covers(self, interest: Interest) -> bool:
         """Whether all that `interest` names has been answered for."""
@@ -48,12 +90,12 @@ class CatalogSource:
         named = bool(known.names) or any(w.interest.names and w.answer for w in self._watches)
         return interest.services <= known.endpoints.keys() and (named or not interest.names)
 
-    def recall(self, catalog: Catalog) -> None:
-        """Take what was remembered, for what discovery has not answered for yet."""
-        self._remembered = catalog
+    def recall(self) -> None:
+        """Let what was remembered stand for what discovery has not answered for yet."""
+        self._is_recalled = True
         interest = self.interest.value
         if interest is None:
-            self.newest.set(catalog)
+            self.newest.set(self._remembered)
         else:
             self._publish(interest)
 
@@ -61,6 +103,7 @@ class CatalogSource:
         """Follow until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._wake_on_interest())
+            tasks.create_task(self._wake_on_doubts())
             while True:
                 await self._wake.wait()
                 self._wake.clear()
@@ -71,6 +114,12 @@ class CatalogSource:
 
     async def _wake_on_interest(self) -> None:
         async for _ in self.interest.changes():
+            self._wake.set()
+
+    async def _wake_on_doubts(self) -> None:
+        while True:
+            await self._doubts.wait()
+            await self._clock.sleep(_TICK)
             self._wake.set()
 
     def _regroup(self, tasks: asyncio.TaskGroup, interest: Interest) -> None:
@@ -105,18 +154,27 @@ class CatalogSource:
                 self._wake.set()
 
     def _publish(self, interest: Interest) -> None:
+        now = self._clock.monotonic()
+        recalled = self._remembered if self._is_recalled else Catalog()
         endpoints: dict[ServiceName, tuple[Endpoint, ...]] = {}
-        names = self._remembered.names
+        names = recalled.names
         for watch in self._watches:
-            source = watch.answer or self._remembered
-            endpoints.update(
-                (service, source.endpoints.get(service, ()))
-                for service in watch.interest.services
-                if watch.answer or service in source.endpoints
-            )
+            for service in watch.interest.services:
+                if watch.answer is not None:
+                    found = watch.answer.endpoints.get(service, ())
+                    held = self._held.get(service)
+                    endpoints[service] = held.against(found, now) if held else found
+                elif service in recalled.endpoints:
+                    endpoints[service] = recalled.endpoints[service]
             if watch.interest.names and watch.answer:
-                names = watch.answer.names
+                names = self._held_names.against(watch.answer.names, now)
         stale = next((watch.stale for watch in self._watches if watch.stale), None)
+        doubts = [s for s in endpoints if s in self._held and self._held[s].is_doubting]
+        if doubts or (interest.names and self._held_names.is_doubting):
+            self._doubts.set()
+            stale = stale or vanished(min(doubts, default=None))
+        else:
+            self._doubts.clear()
         if stale is None:
             self._outage.recovered()
         else:

@@ -1,5 +1,7 @@
 """The same mesh on real etcd and Consul: the documents, the calls, and the servers' bad days."""
 
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -88,3 +90,41 @@ async def test_servers_that_die_cost_no_request_and_are_found_again(
     assert set(counts) == {"200"}
     assert (await host.apply(DOCUMENTS.replace("METHOD", "POST"), within=20)).is_done
     assert (await host.ask(web, "api")).reason == "access-denied"
+
+
+async def test_an_agent_that_starts_while_consul_is_away_keeps_who_it_called(
+    host: Host, consul: Server
+) -> None:
+    await host.apply(READS)
+    await host.start("api", host.apps("api")["api"])
+    web = await host.start("web")
+    await host.until(web, "api")
+    async with host.load(web, "api") as counts:
+        await more(counts, 200)
+        consul.kill()
+        await web.crash()
+        web = await host.start("web")
+        assert (await host.apply(DOCUMENTS.replace("METHOD", "GET, PUT"))).is_done
+        await more(counts, 500)
+    assert set(counts) == {"200"}
+
+
+async def test_an_agent_that_starts_at_an_emptied_consul_keeps_who_it_called(
+    host: Host, consul: Server
+) -> None:
+    await host.apply(READS)
+    api = await host.spawn("api", host.apps("api")["api"])
+    web = await host.start("web")
+    await host.until(web, "api")
+    async with host.load(web, "api") as counts:
+        await more(counts, 200)
+        consul.kill()
+        await web.crash()
+        os.kill(api.process.pid, signal.SIGSTOP)  # nobody registers it anew
+        consul.start()
+        consul.wait_ready()
+        web = await host.start("web")
+        await more(counts, 500)
+        os.kill(api.process.pid, signal.SIGCONT)
+        await more(counts, 100)
+    assert set(counts) == {"200"}
