@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 
 import structlog
@@ -32,8 +33,9 @@ class Announcement:
         if self._predecessor is not None:
             _log.info("took over", id=ready.id, version=version("mesh"))
             return
-        sys.stdout.write((ready_json(ready) if self._as_json else ready_text(ready)) + "\n")
-        sys.stdout.flush()
+        with suppress(OSError):  # it serves, whoever listens
+            sys.stdout.write((ready_json(ready) if self._as_json else ready_text(ready)) + "\n")
+            sys.stdout.flush()
 
     def start_next(self) -> None:
         """Become the next agent: the same process id and arguments, the package as it is now.

@@ -4,11 +4,11 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from mesh.diagnostics import Diagnostic, Severity
-from mesh.errors import InvalidDocuments, MeshError
+from mesh.errors import InvalidDocuments, MeshError, OutsideError
 
 JSON = None | bool | int | float | str | list["JSON"] | dict[str, "JSON"]
 
@@ -38,25 +38,59 @@ def paint(text: str, style: str, stream: TextIO | None = None) -> str:
     return f"\x1b[{style}m{text}\x1b[0m"
 
 
+class OutputLost(OutsideError):
+    """Standard output cannot be written. That its reader has left is no error: BrokenPipeError."""
+
+
+def write(text: str) -> None:
+    """Text on standard output.
+
+    Raises:
+        OutputLost: it cannot be written.
+    """
+    with _losing():
+        sys.stdout.write(text)
+
+
+def flush() -> None:
+    """Let a reader see what was written; raises what `write` raises."""
+    with _losing():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost(
+            f"standard output cannot be written: {error.strerror or error}",
+            hint="what the command did stays done: `mesh status` and `mesh history` show it",
+        ) from error
+
+
 def say(text: str = "") -> None:
     """A line on standard output."""
-    sys.stdout.write(text + "\n")
+    write(text + "\n")
 
 
 def say_now(text: str = "") -> None:
     """A line on standard output that a reader behind a pipe sees at once."""
     say(text)
-    sys.stdout.flush()
+    flush()
 
 
 def note(text: str) -> None:
-    """A line on standard error."""
-    sys.stderr.write(text + "\n")
+    """A line on standard error; where that cannot be written nobody is left to be told."""
+    with suppress(OSError):
+        sys.stderr.write(text + "\n")
 
 
 def say_json(value: JSON) -> None:
     """A value on standard output as JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:

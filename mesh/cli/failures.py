@@ -18,16 +18,35 @@ def guarded(work: Callable[[], int], *, wants_json: Callable[[], bool]) -> int:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         code = work()
-        sys.stdout.flush()
+        console.flush()
     except KeyboardInterrupt:
         console.note("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # Who read our output has left: nothing more to say, and no complaint at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 0
     except Exception as error:  # noqa: BLE001 (the top: a bug becomes a report, no traceback)
-        return _tell(_leaf(error), as_json=wants_json())
+        return _told(_leaf(error), as_json=wants_json())
+    return code
+
+
+def _write_no_more() -> None:
+    """Let what is left, and the flush at the exit, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _told(error: BaseException, *, as_json: bool) -> int:
+    """Show what went wrong, on standard error where standard output is what failed."""
+    if isinstance(error, console.OutputLost):
+        _write_no_more()
+        as_json = False
+    try:
+        code = _tell(error, as_json=as_json)
+        console.flush()
+    except (BrokenPipeError, console.OutputLost):
+        _write_no_more()
+        code = _tell(error, as_json=False) if as_json else code
     return code
 
 

@@ -45,6 +45,9 @@ def write_file(path: Path, plan: Plan) -> None:
     Raises:
         InputError: it cannot be written.
     """
+    path = path.resolve()  # a link stays one
+    if path.exists() and not path.is_file():
+        raise InputError(f'the plan file "{path}" cannot be written: it is there and no file')
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

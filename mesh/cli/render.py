@@ -47,9 +47,9 @@ def show_next_status(status: Status, *, as_json: bool) -> None:
         console.say_now(json.dumps(_status_json(status), ensure_ascii=False))
         return
     if sys.stdout.isatty():
-        sys.stdout.write("\x1b[H\x1b[2J")
+        console.write("\x1b[H\x1b[2J")
     show_status(status, as_json=False)
-    sys.stdout.flush()
+    console.flush()
 
 
 def show_status(status: Status, *, as_json: bool) -> None:
@@ -132,7 +132,7 @@ def show_documents(documents: Sequence[bytes], *, as_json: bool) -> None:
     if as_json:
         console.say_json([json.loads(item) for item in documents])
     else:
-        sys.stdout.write("---\n".join(to_yaml(item) for item in documents))
+        console.write("---\n".join(to_yaml(item) for item in documents))
 
 
 def instant(moment: datetime) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from mesh.compiler.directory import Directory, Known
+from mesh.compiler.directory import Directory, Known, service_target
 from mesh.compiler.view import Destination
 from mesh.diagnostics import Position
 from mesh.model.catalog import Catalog, Endpoint
@@ -58,11 +58,16 @@ class Traffic:
 
 def traffic(known: Directory, target: Target, caller: ServiceName) -> Traffic:
     """How `caller` treats a destination: by policies of the destination's own namespace and of
-    the caller's. Two that say the same field differently are refused before they come here;
-    should it happen all the same, the oldest wins.
+    the caller's; what they leave open for a view is as for the service that it is a view of. Two
+    that say the same field differently are refused before they come here; should it happen all
+    the same, the oldest wins.
     """
-    namespaces = (target.namespace, caller.namespace)
-    found = [item for item in known.traffic.get(target, ()) if item[0].key.namespace in namespaces]
+    found = [
+        (policy, entry)
+        for each in _and_base(known, target)
+        for policy, entry in known.traffic.get(each, ())
+        if policy.key.namespace in (each.namespace, caller.namespace)
+    ]
     policies = [policy for policy, _ in found]
     return Traffic(
         algorithm=_first(policy.algorithm for policy in policies),
@@ -72,6 +77,17 @@ def traffic(known: Directory, target: Target, caller: ServiceName) -> Traffic:
         limits=_first(policy.limits for policy in policies),
         sources=tuple(entry.position for _, entry in found),
     )
+
+
+def _and_base(known: Directory, target: Target) -> tuple[Target, ...]:
+    """A destination, and the service that it is a view of and speaks as."""
+    item = known.known.get(target)
+    if item is None or not isinstance(item.service, Service):
+        return (target,)
+    base = known.known.get(service_target(item.service.identity_of))
+    if base is None or base.service.protocol.is_http != item.service.protocol.is_http:
+        return (target,)
+    return tuple(dict.fromkeys((target, base.target)))
 
 
 def destination(item: Known, settings: Traffic, catalog: Catalog, trust_domain: str) -> Destination:

@@ -1,5 +1,6 @@
 """validate, plan, apply and rollback, as processes."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,15 @@ def test_sources_own_their_documents(mesh: Mesh):
     ran = mesh("apply", "p", "--yes", "--source", "two", "--output", "json")
     assert ran.code == 1
     assert ran.json["diagnostics"][0]["code"] == "owned-elsewhere"
+
+
+def test_a_plan_goes_into_a_file_through_a_link_and_into_nothing_else(mesh: Mesh):
+    write(mesh.folder / "p", a=service("api"))
+    (mesh.folder / "link").symlink_to("there")
+    assert mesh("plan", "p", "--out", "link").code == 0
+    assert (mesh.folder / "link").is_symlink()
+    assert mesh("apply", "there").code == 0
+    os.mkfifo(mesh.folder / "pipe")
+    ran = mesh("plan", "p", "--out", "pipe")
+    assert (ran.code, "it is there and no file" in ran.err) == (1, True)
+    assert (mesh.folder / "pipe").is_fifo()

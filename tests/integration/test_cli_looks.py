@@ -241,3 +241,37 @@ def test_ctrl_c_ends_a_watch_cleanly(mesh: Mesh):
     assert {"head": 0, "sidecars": [], "sources": [], "lost": None}.items() <= first.items()
     assert child.returncode == 130
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("form", [(), ("--output", "json")])
+def test_output_that_cannot_be_written_is_told_and_what_was_done_is_done(
+    mesh: Mesh, form: tuple[str, ...]
+):
+    (mesh.folder / "api.yaml").write_text(service("api"))
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "mesh", "apply", "api.yaml", "--yes", *form],
+            cwd=mesh.folder,
+            env=mesh.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 3
+    assert ran.stderr.startswith("error[outside]: standard output cannot be written: No space left")
+    assert [each["revision"] for each in mesh("history", "--output", "json").json] == [1]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_the_caller_closed_change_nothing_else(mesh: Mesh, closed: str):
+    (mesh.folder / "api.yaml").write_text(service("api"))
+    ran = subprocess.run(
+        ["sh", "-c", f'"$0" -m mesh apply api.yaml --yes {closed}', sys.executable],
+        cwd=mesh.folder,
+        env=mesh.environment,
+        check=False,
+    )
+    assert ran.returncode == 0
+    assert [each["revision"] for each in mesh("history", "--output", "json").json] == [1]

@@ -1,5 +1,6 @@
 """Instances and traffic settings of what is called."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from mesh.compiler.view import Destination
@@ -71,6 +72,25 @@ def test_should_two_policies_differ_the_older_one_wins() -> None:
         traffic("a", "api", limits=Limits(retries=2)),
     )
     assert found.limits.retries == 1
+
+
+def test_what_is_open_for_a_view_is_as_for_its_service() -> None:
+    ejection = OutlierDetection(consecutive_5xx=7)
+    items = (
+        *BASE,
+        view_of("api-v1", "api"),
+        traffic("t", "api", limits=Limits(retries=9), outlier_detection=ejection),
+        traffic("v", "api-v1", limits=Limits(retries=1)),
+    )
+    found = destination(*items, of="api-v1")
+    assert (found.limits.retries, found.outlier_detection) == (1, ejection)
+    assert destination(*items).limits.retries == 9
+
+
+def test_a_view_that_speaks_another_protocol_takes_nothing_from_its_service() -> None:
+    view = replace(view_of("api-raw", "api"), protocol=Protocol.TCP)
+    found = destination(*BASE, view, traffic("t", "api", limits=Limits(retries=9)), of="api-raw")
+    assert found.limits == Limits()
 
 
 def test_policies_of_a_third_namespace_are_not_this_callers() -> None:
