@@ -70,7 +70,7 @@ class Shop:
             return web.json_response(body | {"error": str(error)}, status=502)
         if answer.status != 200:
             return web.json_response(body | {"error": reason or text}, status=answer.status)
-        return web.json_response(body | {"asked": json.loads(text)})
+        return web.json_response(body | {"asked": json.loads(text or "null")})
 
 
 async def fetch(url: str, method: str) -> int:
