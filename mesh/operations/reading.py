@@ -113,7 +113,8 @@ def _read_path(path: Path, reading: Reading, *, is_one_of_several: bool) -> None
             hint = "names of files that are read there end in .yaml or .yml"
             reading.warn(str(path), "no-documents", "the folder has no documents", hint)
     else:
-        name = str(path) if not path.is_absolute() and ".." not in path.parts else path.name
+        is_inside = not path.is_absolute() and ".." not in path.parts
+        name = str(path) if is_inside or is_one_of_several else path.name
         _read_file(absolute, _name(absolute, root) if root else name, reading)
 
 

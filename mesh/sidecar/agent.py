@@ -359,15 +359,20 @@ class Sidecar:
         )
 
     def _troubles(self) -> list[str]:
-        """Why this sidecar runs on old news, if it does."""
+        """Why this sidecar runs on old news, or its callers do, if so."""
         troubles = (
             self._store.trouble,
             self._discovery.trouble,
             self._policies.trouble,
             self._catalog.newest.value.stale,
             self._certificates.trouble(self._clock.now()),
+            self._registration.trouble if self._registration else None,
         )
-        return list(dict.fromkeys(trouble for trouble in troubles if trouble))
+        found: list[str] = []
+        for trouble in troubles:
+            if trouble and not any(trouble in other for other in found):
+                found.append(trouble)
+        return found
 
     async def _remember(self) -> None:
         pace = Pace(self._clock, _CACHE_INTERVAL, _CACHE_BURST)

@@ -74,6 +74,11 @@ class Registration:
         """Whether the instance is listed, by what discovery answered last."""
         return self._said is not None
 
+    @property
+    def trouble(self) -> str | None:
+        """Why discovery does not take what is to be said of it, while it does not."""
+        return self._outage.reason
+
     async def withdraw(self) -> bool:
         """Take the instance out at once, for good; whether it had been registered.
 

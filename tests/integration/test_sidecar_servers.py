@@ -128,3 +128,17 @@ async def test_an_agent_that_starts_at_an_emptied_consul_keeps_who_it_called(
         os.kill(api.process.pid, signal.SIGCONT)
         await more(counts, 100)
     assert set(counts) == {"200"}
+
+
+async def test_who_calls_nobody_is_stale_too_while_consul_does_not_know_it(
+    host: Host, consul: Server
+) -> None:
+    await host.apply(READS)
+    api = await host.start("api", host.apps("api")["api"])
+    await host.status(api.ready.id, lambda status: status.stale is None)
+    consul.kill()
+    status = await host.status(api.ready.id, lambda status: status.stale is not None)
+    assert status.stale is not None
+    assert consul.endpoint in status.stale
+    consul.start()
+    await host.status(api.ready.id, lambda status: status.stale is None)

@@ -46,13 +46,15 @@ def test_outside_of_git_a_single_file_keeps_its_name(tmp_path: Path):
     assert names(tmp_path / "api.yaml") == ["api.yaml"]
 
 
-def test_outside_of_git_several_folders_stay_apart(tmp_path: Path):
+def test_outside_of_git_several_folders_and_files_stay_apart(tmp_path: Path):
     for folder in ("a", "b"):
         (tmp_path / folder / "deep").mkdir(parents=True)
         (tmp_path / folder / "deep" / "api.yaml").touch()
     a, b = tmp_path / "a", tmp_path / "b"
     assert names(a, b) == [f"{a}/deep/api.yaml", f"{b}/deep/api.yaml"]
     assert names(a) == ["deep/api.yaml"]
+    files = [each / "deep" / "api.yaml" for each in (a, b)]
+    assert names(*files) == [str(file) for file in files]
 
 
 def test_a_folder_without_documents_is_worth_a_warning(tmp_path: Path):
