@@ -19,6 +19,9 @@ from mesh.model.policy import (
     TrafficPolicy,
 )
 
+_Targeting = tuple[TrafficPolicy, Placed]
+"""A policy of a target, and where it stands."""
+
 _Setting = tuple[Path, Callable[[TrafficPolicy], object]]
 
 _SETTINGS: tuple[_Setting, ...] = (
@@ -46,7 +49,7 @@ _HTTP_ONLY: tuple[_Setting, ...] = (
 
 def link_traffic(index: Index) -> Iterator[Diagnostic]:
     """Targets that are not there or speak tcp, and settings that contradict one another."""
-    by_target: dict[Target, list[tuple[TrafficPolicy, Placed]]] = {}
+    by_target: dict[Target, list[_Targeting]] = {}
     for policy, placed in index.of(TrafficPolicy):
         for target in policy.targets:
             by_target.setdefault(target, []).append((policy, placed))
@@ -55,7 +58,8 @@ def link_traffic(index: Index) -> Iterator[Diagnostic]:
                 yield from placed.report(finding)
     seen: set[Diagnostic] = set()
     for target, policies in sorted(by_target.items()):
-        for diagnostic in _together(target, policies):
+        inherited = by_target.get(_base(index, target) or target, [])
+        for diagnostic in (*_together(target, policies), *_combined(target, policies, inherited)):
             if diagnostic not in seen:
                 seen.add(diagnostic)
                 yield diagnostic
@@ -85,7 +89,7 @@ def _traffic_target(
                           "remove it, or target other services")  # fmt: skip
 
 
-def _together(target: Target, policies: list[tuple[TrafficPolicy, Placed]]) -> Iterator[Diagnostic]:
+def _together(target: Target, policies: list[_Targeting]) -> Iterator[Diagnostic]:
     for path, setting in _SETTINGS:
         saying = [(policy, placed) for policy, placed in policies if setting(policy) is not None]
         for other, here in saying[1:]:
@@ -100,21 +104,41 @@ def _together(target: Target, policies: list[tuple[TrafficPolicy, Placed]]) -> I
                 yield from here.report(
                     Finding(path, "conflicting-policies", message, "keep one of the two",
                             related=related))  # fmt: skip
-    yield from _combined(target, policies)
 
 
-def _combined(target: Target, policies: list[tuple[TrafficPolicy, Placed]]) -> Iterator[Diagnostic]:
+def _base(index: Index, target: Target) -> Target | None:
+    """The service that a target is a view of and speaks as: what it leaves open is as there."""
+    view = index.destination(target)
+    if not isinstance(view, Service) or view.identity_of == view.name:
+        return None
+    base = Target(Kind.SERVICE, view.identity_of.namespace, view.identity_of.name)
+    service = index.destination(base)
+    is_alike = service is not None and service.protocol.is_http == view.protocol.is_http
+    return base if is_alike else None
+
+
+def _combined(
+    target: Target, own: list[_Targeting], inherited: list[_Targeting]
+) -> Iterator[Diagnostic]:
     """Settings that exclude each other, in one document or in two."""
-    aware = [placed for policy, placed in policies if policy.algorithm is Algorithm.LATENCY_AWARE]
-    for policy, placed in policies:
+
+    def in_force(setting: Callable[[TrafficPolicy], object]) -> list[_Targeting]:
+        return [each for each in own if setting(each[0]) is not None] or [
+            each for each in inherited if setting(each[0]) is not None
+        ]
+
+    balanced = in_force(lambda policy: policy.algorithm)
+    aware = [placed for policy, placed in balanced if policy.algorithm is Algorithm.LATENCY_AWARE]
+    for policy, placed in in_force(lambda policy: policy.outlier_detection):
         if aware and policy.outlier_detection is False:
             related = ((aware[0].place(("spec", "loadBalancer", "algorithm")), "latency-aware"),)
             yield from placed.report(
                 Finding(("spec", "outlierDetection"), "conflicting-policies",
                         f'latency-aware balancing of {target.kind} "{shown(target)}" needs '
                         "outlier detection", 'remove "off"', related=related))  # fmt: skip
-    limits = [policy.timeouts.request for policy, _ in policies if policy.timeouts.request]
-    for policy, placed in policies:
+    timed = in_force(lambda policy: policy.timeouts.request)
+    limits = [policy.timeouts.request for policy, _ in timed if policy.timeouts.request]
+    for policy, placed in in_force(lambda policy: policy.retry):
         tried = policy.retry.per_try_timeout if policy.retry else None
         if tried and limits and tried >= min(limits):
             path: Path = ("spec", "retry", "perTryTimeout")

@@ -129,7 +129,7 @@ async def describe(store: Store, key: PolicyKey) -> Description:
         entry=entry,
         canonical=canonical,
         relations=tuple(_relations(scopes, state.manifest, key)),
-        callers=_callers(scopes, key),
+        callers=_callers(scopes, state.manifest, key),
         may_call=tuple(sorted(scopes.callable_by(service))) if is_service else (),
         members=own if is_service else tuple(_touched(scopes, members, key)),
         head=state.number,
@@ -153,7 +153,15 @@ def _relations(scopes: Scopes, manifest: Manifest, key: PolicyKey) -> Iterator[R
     here = Target(Kind(key.kind), key.namespace, key.name)
     for how, kind in _NAMING:
         yield from (Relation(how, item) for item in scopes.on(kind, here))
+    for base in _bases(manifest, key):  # what it leaves open is as for the service of the view
+        yield from (Relation("traffic", item) for item in scopes.on("TrafficPolicy", base))
     yield from (Relation("used by", item) for item in manifest.values() if here in item.uses)
+
+
+def _bases(manifest: Manifest, key: PolicyKey) -> tuple[Target, ...]:
+    """The service that a Service is a view of, if it is one."""
+    entry = manifest.get(key)
+    return entry.targets if entry is not None and key.kind == Kind.SERVICE else ()
 
 
 def _named(manifest: Manifest, how: str, targets: Iterable[Target]) -> Iterator[Relation]:
@@ -166,12 +174,16 @@ def _named(manifest: Manifest, how: str, targets: Iterable[Target]) -> Iterator[
                 break
 
 
-def _callers(scopes: Scopes, key: PolicyKey) -> tuple[Target, ...]:
-    """Who may see a service: services, namespaces, or the whole mesh."""
+def _callers(scopes: Scopes, manifest: Manifest, key: PolicyKey) -> tuple[Target, ...]:
+    """Who may see a service: services, namespaces, or the whole mesh. What admits to a service
+    admits to its views.
+    """
     if key.kind not in (Kind.SERVICE, Kind.EXTERNAL_SERVICE):
         return ()
     here = Target(Kind(key.kind), key.namespace, key.name)
-    entries = (*scopes.on("AccessPolicy", here), *scopes.on("Mesh", here))
+    protected = _bases(manifest, key) or (here,)
+    entries = [item for each in protected for item in scopes.on("AccessPolicy", each)]
+    entries += scopes.on("Mesh", here)
     return tuple(sorted({target for entry in entries for target in entry.admits}))
 
 

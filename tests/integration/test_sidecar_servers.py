@@ -11,7 +11,7 @@ from mesh.adapters.consul import ConsulDiscovery, ConsulSettings
 from mesh.adapters.etcd import EtcdSettings, EtcdStore
 from mesh.ports import Discovery, Store
 from tests.support import servers
-from tests.support.mesh_host import CLOCK, Host, more
+from tests.support.mesh_host import CLOCK, Host, Running, Spawned, more
 from tests.support.servers import Server
 
 DOCUMENTS = """
@@ -92,13 +92,19 @@ async def test_servers_that_die_cost_no_request_and_are_found_again(
     assert (await host.ask(web, "api")).reason == "access-denied"
 
 
+async def called(host: Host) -> tuple[Spawned, Running]:
+    """api, as a process of its own, and web that calls it."""
+    await host.apply(READS)
+    api = await host.spawn("api", host.apps("api")["api"])
+    web = await host.start("web")
+    await host.until(web, "api")
+    return api, web
+
+
 async def test_an_agent_that_starts_while_consul_is_away_keeps_who_it_called(
     host: Host, consul: Server
 ) -> None:
-    await host.apply(READS)
-    await host.start("api", host.apps("api")["api"])
-    web = await host.start("web")
-    await host.until(web, "api")
+    _, web = await called(host)
     async with host.load(web, "api") as counts:
         await more(counts, 200)
         consul.kill()
@@ -112,10 +118,7 @@ async def test_an_agent_that_starts_while_consul_is_away_keeps_who_it_called(
 async def test_an_agent_that_starts_at_an_emptied_consul_keeps_who_it_called(
     host: Host, consul: Server
 ) -> None:
-    await host.apply(READS)
-    api = await host.spawn("api", host.apps("api")["api"])
-    web = await host.start("web")
-    await host.until(web, "api")
+    api, web = await called(host)
     async with host.load(web, "api") as counts:
         await more(counts, 200)
         consul.kill()

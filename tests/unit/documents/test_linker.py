@@ -253,6 +253,20 @@ def test_balancing_and_ejection_of_two_policies_are_seen_together() -> None:
     )
 
 
+def test_what_a_view_takes_from_its_service_is_seen_together_with_its_own() -> None:
+    aware = traffic("loadBalancer: {algorithm: latency-aware}", "one")
+    off = traffic("outlierDetection: off", "two", "api-v1")
+    services = together(SERVICES, view("api-v1", "api"))
+    (item,) = check(services, aware, off).diagnostics
+    assert (item.code, item.position.file, item.related[0][0].file) == (
+        "conflicting-policies",
+        "c.yaml",
+        "b.yaml",
+    )
+    own = traffic("loadBalancer: {algorithm: random}", "three", "api-v1")
+    assert codes(services, aware, off, own) == []
+
+
 def test_a_try_as_long_as_the_request_is_warned_about() -> None:
     slow = traffic("timeouts: {request: 1s}", "one")
     retry = traffic("retry: {attempts: 1, on: [timeout], perTryTimeout: %s}", "two")

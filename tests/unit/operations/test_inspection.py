@@ -20,6 +20,12 @@ spec:
   parentRefs: [{group: "", kind: Service, name: api}]
   rules: [{backendRefs: [{name: api-v1, port: 80}]}]
 """
+TRAFFIC = """\
+apiVersion: mesh/v1
+kind: TrafficPolicy
+metadata: {name: t}
+spec: {targetRefs: [{kind: Service, name: api}], limits: {requests: 9}}
+"""
 
 
 async def shop(store: Store, folder: Path) -> None:
@@ -103,6 +109,10 @@ async def test_a_view_is_described_with_its_service_and_users(tmp_path: Path):
         await shop(store, tmp_path)
         found = await describe(store, key("Service/default/api-v1"))
         assert related(found) == {("on", "api"), ("used by", "r")}
+        assert found.callers == (target("default/web"),)
+        await applied(store, [write(tmp_path / "t", t=TRAFFIC)], "traffic")
+        found = await describe(store, key("Service/default/api-v1"))
+        assert ("traffic", "t") in related(found)
 
 
 async def test_a_policy_is_described_with_its_targets_and_the_sidecars_it_concerns(tmp_path: Path):

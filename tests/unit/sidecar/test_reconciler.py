@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from mesh.adapters.ads import AdsServer
 from mesh.adapters.registered import RegisteredDiscovery
 from mesh.errors import PortInUse
@@ -107,28 +109,15 @@ async def test_the_first_change_is_compiled_at_once_and_the_newest_after_the_int
         assert compiled.value.generation == 2
 
 
+@pytest.mark.parametrize("documents", [HTTP, OPEN], ids=["declared", "known by its name alone"])
 async def test_a_service_that_comes_into_scope_comes_with_its_endpoints(
-    commits: Commits, tmp_path: Path
+    documents: str, commits: Commits, tmp_path: Path
 ) -> None:
     async with reconciling(commits, tmp_path) as made:
         endpoint = Endpoint(id="a", service=API, address="127.0.0.1", port=2)
         await made.discovery.register(endpoint, ttl=timedelta(seconds=30))
         await once(made.reconciler.compiled, lambda c: c.generation == 1)
-        await commits(HTTP)
-        await once(made.policies.newest, lambda s: s is not None and s.revision == 1)
-        made.clock.advance(INTERVAL)
-        await once(made.reconciler.compiled, lambda c: c.revision == 1)
-        assert made.catalog.newest.value.endpoints == {API: (endpoint,)}
-
-
-async def test_a_service_known_by_its_instances_alone_comes_with_them(
-    commits: Commits, tmp_path: Path
-) -> None:
-    async with reconciling(commits, tmp_path) as made:
-        endpoint = Endpoint(id="a", service=API, address="127.0.0.1", port=2)
-        await made.discovery.register(endpoint, ttl=timedelta(seconds=30))
-        await once(made.reconciler.compiled, lambda c: c.generation == 1)
-        await commits(OPEN)
+        await commits(documents)
         await once(made.policies.newest, lambda s: s is not None and s.revision == 1)
         made.clock.advance(INTERVAL)
         await once(made.reconciler.compiled, lambda c: c.revision == 1)
