@@ -215,7 +215,7 @@ class Members:
         deadline = loop.time() + timeout * (1 - _DIAGNOSIS)
         share = max(timeout / len(self._members), 1.0)
         fails = 0
-        told: grpc.aio.AioRpcError | None = None
+        told: tuple[Member, grpc.aio.AioRpcError] | None = None
         while True:
             member = self.current
             try:
@@ -223,11 +223,10 @@ class Members:
             except grpc.aio.AioRpcError as error:
                 fails += 1
                 await self._renew()
-                # What a member said tells more than that time ran out at last.
-                if told is None or error.code() is not Code.DEADLINE_EXCEEDED:
-                    told = error
+                if told is None or _weight(error) >= _weight(told[1]):
+                    told = member, error
                 if error.code() not in _RETRIED or loop.time() >= deadline:
-                    raise await self.explain(member, told) from error
+                    raise await self.explain(*told) from error
             self.pass_over(member)
             await self.backoff(fails, cap=0.5)
 
@@ -297,6 +296,17 @@ class Members:
             self.pass_over(member)
             fails += 1
             await self.backoff(fails, cap=0.5)
+
+
+def _weight(error: grpc.aio.AioRpcError) -> int:
+    """How much a failure tells: what a member says of itself more than that it cannot be reached,
+    and that more than that time ran out. Nothing counts beside one that ends the tries.
+    """
+    if error.code() not in _RETRIED:
+        return 3
+    if (error.details() or "").startswith(_FROM_ETCD):
+        return 2
+    return int(error.code() is not Code.DEADLINE_EXCEEDED)
 
 
 async def _is_ready(channel: grpc.aio.Channel) -> bool:
