@@ -5,7 +5,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,26 +37,38 @@ def env() -> Mapping[str, str]:
     return env
 
 
-def test_the_tour_is_as_it_should_be(env: Mapping[str, str]) -> None:
-    done = subprocess.run(
+@contextmanager
+def touring(env: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
+    """The tour; what breaks this off breaks the tour off, which takes away what it started."""
+    with subprocess.Popen(
         [TOUR, "--local"],
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=TOUR_SECONDS,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "FAIL" not in done.stdout
+        start_new_session=True,
+    ) as tour:
+        try:
+            yield tour
+        except BaseException:
+            os.killpg(tour.pid, signal.SIGINT)
+            tour.communicate(timeout=TOUR_SECONDS)
+            raise
+
+
+def test_the_tour_is_as_it_should_be(env: Mapping[str, str]) -> None:
+    with touring(env) as tour:
+        said, _ = tour.communicate(timeout=TOUR_SECONDS)
+    assert tour.returncode == 0, said
+    assert "FAIL" not in said
 
 
 def test_a_tour_that_is_broken_off_leaves_nothing(env: Mapping[str, str]) -> None:
-    command = [TOUR, "--local"]
-    with subprocess.Popen(command, env=env, start_new_session=True) as tour:
+    with suppress(KeyboardInterrupt), touring(env) as tour:
         label = f"label=com.docker.compose.project=mesh-tour-{tour.pid}"
         until("something is started", lambda: bool(_there(label)), 90)
-        os.killpg(tour.pid, signal.SIGINT)
-        assert tour.wait(TOUR_SECONDS) == 130
+        raise KeyboardInterrupt
+    assert tour.returncode == 130
     assert not _there(label)
 
 
