@@ -7,7 +7,7 @@ comes to that. What is refused here is a mistake of this package, never of a use
 
 import hashlib
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.extension_pb2 import TypedExtensionConfig
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
-from envoy.config.route.v3.route_components_pb2 import VirtualHost
+from envoy.config.route.v3.route_components_pb2 import Route, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from google.protobuf.json_format import ParseDict, ParseError
@@ -37,6 +37,12 @@ MESSAGES: Final[dict[ResourceType, type[Message]]] = {
     ResourceType.EXTENSION: TypedExtensionConfig,
     ResourceType.LISTENER: Listener,
     ResourceType.ROUTE: RouteConfiguration,
+}
+
+# The lists that grow with the scope: their field, and the message of one of them.
+_APART: Final[dict[type[Message], tuple[str, type[Message]]]] = {
+    RouteConfiguration: ("virtual_hosts", VirtualHost),
+    VirtualHost: ("routes", Route),
 }
 
 # ParseDict finds the message of an `@type` among those that are imported; each costs memory.
@@ -93,34 +99,11 @@ class Assembler:
         """
         resources: dict[ResourceType, dict[str, Resource]] = {kind: {} for kind in ResourceType}
         for each in generated:
-            resources[each.type][each.name] = self._resource(each)
+            key = (each.type, each.name)
+            made = self._memory.of_parts(key, each, partial(_resource, each))
+            resources[each.type][each.name] = made
         frozen = {kind: MappingProxyType(named) for kind, named in resources.items()}
         return Snapshot(revision, MappingProxyType(frozen))
-
-    def _resource(self, generated: Generated) -> Resource:
-        key = (generated.type, generated.name)
-        try:
-            # Asked for each time, so that they are remembered while the whole stays the same.
-            hosts = tuple(self._hosts(generated))
-            body, version = self._memory.of(key, generated.json, partial(_bytes, generated, hosts))
-        except ParseError as error:
-            kind = generated.type.name.lower()
-            raise MeshError(f'generated {kind} "{generated.name}" is malformed: {error}') from error
-        return Resource(
-            type=generated.type,
-            name=generated.name,
-            version=version,
-            body=body,
-            names=tuple(sorted(set(generated.names))),
-            sources=tuple(sorted(set(generated.sources))),
-        )
-
-    def _hosts(self, generated: Generated) -> Iterator[Message]:
-        """A route configuration host by host: it is the one resource that grows with the scope."""
-        if generated.type is ResourceType.ROUTE:
-            for host in generated.json.get("virtual_hosts", ()):
-                key = (generated.type, generated.name, host["name"])
-                yield self._memory.of(key, host, partial(_parsed, host, VirtualHost))
 
 
 def compile_view(view: View) -> Snapshot:
@@ -160,19 +143,47 @@ def _awaited(view: View) -> frozenset[tuple[ResourceType, str]]:
     return frozenset({(ResourceType.SECRET, SVID_SECRET), (ResourceType.SECRET, PEERS_SECRET)})
 
 
-def _bytes(generated: Generated, hosts: Iterable[Message]) -> tuple[bytes, str]:
+def _resource(generated: Generated, memory: Memory) -> Resource:
+    body, version = memory.of_parts(_bytes, generated.json, partial(_bytes, generated))
+    return Resource(
+        type=generated.type,
+        name=generated.name,
+        version=version,
+        body=body,
+        names=tuple(sorted(set(generated.names))),
+        sources=tuple(sorted(set(generated.sources))),
+    )
+
+
+def _bytes(generated: Generated, memory: Memory) -> tuple[bytes, str]:
     """The deterministic serialization, and its digest."""
-    content = generated.json
-    if generated.type is ResourceType.ROUTE:
-        content = {name: value for name, value in content.items() if name != "virtual_hosts"}
-    message = _parsed(content, MESSAGES[generated.type])
-    if isinstance(message, RouteConfiguration):
-        message.virtual_hosts.extend(hosts)
+    try:
+        message = _message(MESSAGES[generated.type], generated.json, memory)
+    except ParseError as error:
+        kind = generated.type.name.lower()
+        raise MeshError(f'generated {kind} "{generated.name}" is malformed: {error}') from error
     body: bytes = message.SerializeToString(deterministic=True)
     return body, hashlib.sha256(body).hexdigest()
 
 
-def _parsed(content: JSON, kind: type[Message]) -> Message:
+def _message(kind: type[Message], content: JSON, memory: Memory) -> Message:
+    """`content` as a message; where it has a list that grows, each of its items is remembered."""
+    field, of = _APART.get(kind, ("", kind))
+    if not (parts := content.get(field)):
+        return _parsed(kind, content)
+    rest = {name: value for name, value in content.items() if name != field}
+    message = kind()
+    message.CopyFrom(memory.of(field, rest, partial(_parsed, kind, rest)))
+    names = [part.get("name") for part in parts]
+    keys = names if len({*names}) == len(names) else range(len(parts))
+    getattr(message, field).extend(
+        memory.of_parts(key, part, partial(_message, of, part))
+        for key, part in zip(keys, parts, strict=True)
+    )
+    return message
+
+
+def _parsed(kind: type[Message], content: JSON) -> Message:
     message = kind()
     ParseDict(content, message)
     return message

@@ -18,6 +18,7 @@ from mesh.compiler.generated import (
 )
 from mesh.compiler.memory import Memory
 from mesh.compiler.view import Destination, Inbound, View
+from mesh.diagnostics import Position
 from mesh.model.catalog import Endpoint, Health
 from mesh.model.policy import Address, Algorithm, Protocol, Retry, Target
 from mesh.model.snapshot import ResourceType
@@ -51,31 +52,38 @@ def clusters(view: View, memory: Memory) -> list[Generated]:
     retries = _retries(view)
     generated = []
     for target, each in sorted(view.destinations.items()):
-        given = (view.part([target]), each, retries.get(target, ()))
+        given = (each, retries.get(target, ()), view.max_connection_duration)
         generated.append(memory.of((clusters, target), given, partial(_destination, *given)))
-    return [*generated, _app(view.inbound)] if view.inbound else generated
+    if inbound := view.inbound:
+        generated.append(memory.of(clusters, inbound, partial(_app, inbound)))
+    return generated
 
 
 def endpoints(view: View, memory: Memory) -> list[Generated]:
     """The load assignment of each mesh service; ExternalServices have theirs in the cluster."""
-    return [
-        memory.of((endpoints, target), each, partial(_endpoints, each))
-        for target, each in sorted(view.destinations.items())
-        if each.peer is not None
-    ]
+    generated = []
+    for target, each in sorted(view.destinations.items()):
+        if each.peer is not None:
+            given = (target, each.endpoints, each.sources)
+            generated.append(memory.of((endpoints, target), given, partial(_endpoints, *given)))
+    return generated
 
 
-def _endpoints(destination: Destination) -> Generated:
-    name = cluster_name(destination.target)
+def _endpoints(
+    target: Target, instances: tuple[Endpoint, ...], sources: tuple[Position, ...]
+) -> Generated:
+    name = cluster_name(target)
     return Generated(
         type=ResourceType.ENDPOINTS,
         name=name,
-        json=_assignment(name, destination.endpoints),
-        sources=destination.sources,
+        json=_assignment(name, instances),
+        sources=sources,
     )
 
 
-def _destination(view: View, destination: Destination, retries: Iterable[Retry]) -> Generated:
+def _destination(
+    destination: Destination, retries: tuple[Retry, ...], max_duration: timedelta
+) -> Generated:
     name = cluster_name(destination.target)
     shared = destination.peer is not None and destination.protocol.is_http
     fields: JSON = {
@@ -86,7 +94,7 @@ def _destination(view: View, destination: Destination, retries: Iterable[Retry])
         "circuit_breakers": {"thresholds": [_limits(destination, retries)]},
         **balancer(destination.algorithm),
         **ejection(destination.outlier_detection),
-        **_http(view, destination),
+        **_http(destination, max_duration),
     }
     if destination.peer is not None:
         fields["transport_socket"] = _mutual_tls(destination.peer, destination.protocol)
@@ -128,7 +136,7 @@ def _instances(name: str, destination: Destination) -> JSON:
     return {"type": "EDS", "eds_cluster_config": {"eds_config": ADS, "service_name": name}}
 
 
-def _limits(destination: Destination, retries: Iterable[Retry]) -> JSON:
+def _limits(destination: Destination, budgets: tuple[Retry, ...]) -> JSON:
     """Circuit breakers. A budget replaces the limit of retries, as Envoy has it; where several
     routes with budgets of their own send here, the largest one holds.
     """
@@ -139,7 +147,7 @@ def _limits(destination: Destination, retries: Iterable[Retry]) -> JSON:
         "max_requests": limits.requests,
         "max_retries": limits.retries,
     }
-    if budgets := tuple(retries):
+    if budgets:
         fields["retry_budget"] = {
             "budget_percent": {"value": max(each.budget_percent for each in budgets)},
             "min_retry_concurrency": max(each.budget_min_concurrency for each in budgets),
@@ -160,7 +168,7 @@ def _retries(view: View) -> Mapping[Target, tuple[Retry, ...]]:
     return {target: tuple(retries) for target, retries in found.items()}
 
 
-def _http(view: View, destination: Destination) -> JSON:
+def _http(destination: Destination, max_duration: timedelta) -> JSON:
     """HTTP/2 between sidecars whatever the application speaks; outside, what is said."""
     if not destination.protocol.is_http:
         return {}
@@ -169,7 +177,7 @@ def _http(view: View, destination: Destination) -> JSON:
     options: JSON = {
         "common_http_protocol_options": {
             "idle_timeout": text(destination.timeouts.idle or _IDLE),
-            "max_connection_duration": text(spread(view.max_connection_duration, name)),
+            "max_connection_duration": text(spread(max_duration, name)),
         },
         "explicit_http_config": _codec(between),
     }

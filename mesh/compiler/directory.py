@@ -30,16 +30,13 @@ _WHOLE_MESH = Target(Kind.MESH, "", "")
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A Service or ExternalService, with its document's entry; None is a registered name only."""
+    """A Service or ExternalService, and how references name it, with its document's entry; None
+    is a registered name only.
+    """
 
+    target: Target
     service: Service | ExternalService
     entry: ManifestEntry | None = None
-
-    @property
-    def target(self) -> Target:
-        """How references name it."""
-        kind = Kind.SERVICE if isinstance(self.service, Service) else Kind.EXTERNAL_SERVICE
-        return Target(kind, self.service.key.namespace, self.service.key.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +84,8 @@ def directory(policies: Policies) -> Directory:
             case Mesh():
                 mesh = policy
             case Service() | ExternalService():
-                item = Known(policy, entry)
-                known[item.target] = item
+                target = Target(Kind(policy.key.kind), policy.key.namespace, policy.key.name)
+                known[target] = Known(target, policy, entry)
             case HTTPRoute():
                 _file(routes, (policy, entry), {parent.target for parent in policy.parents})
             case TrafficPolicy():
@@ -106,7 +103,8 @@ def service_target(name: ServiceName) -> Target:
 def implicit(name: ServiceName) -> Known:
     """A registered service without a document: `http` on port 80."""
     key = PolicyKey(Kind.SERVICE, name.namespace, name.name)
-    return Known(Service(key=key, protocol=Protocol.HTTP, port=_IMPLICIT_PORT))
+    service = Service(key=key, protocol=Protocol.HTTP, port=_IMPLICIT_PORT)
+    return Known(service_target(name), service)
 
 
 def _plain(target: Target) -> Target:

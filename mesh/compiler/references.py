@@ -20,7 +20,7 @@ ABSENT_CLUSTER: Final = "no-backend"
 
 
 @dataclass(frozen=True, slots=True)
-class Mentions:
+class _Mentions:
     """What the JSON of one resource says of others: what it needs; for a listener, the HTTP
     filters before each route configuration; for a route configuration, those that it configures.
     """
@@ -44,11 +44,14 @@ def check(
             that its listener does not have (Envoy accepts that and ignores it).
     """
     memory = memory or Memory()
-    resources = [(each, _mentions(each, memory)) for each in generated]
-    there = {(each.type, each.name) for each, _ in resources} | awaited
+    resources = [
+        (each, memory.of_parts((check, each.type, each.name), each, partial(_mentions, each)))
+        for each in generated
+    ]
+    there = awaited.union((each.type, each.name) for each, _ in resources)
     filters = _filters(found for _, found in resources)
     for each, found in resources:
-        declared = set(each.names)
+        declared = frozenset(each.names)
         if missing := (found.needed | declared) - there:
             raise MeshError(f"{_title(each)} names {_titles(missing)}, which does not exist")
         if undeclared := found.needed - declared:
@@ -57,43 +60,36 @@ def check(
             raise MeshError(f"{_title(each)} configures {sorted(unknown)}, no filters there")
 
 
-def _mentions(generated: Generated, memory: Memory) -> Mentions:
+def _mentions(generated: Generated, memory: Memory) -> _Mentions:
     """Read part by part: a route configuration grows with the scope, and changes host by host."""
-    key = (Mentions, generated.type, generated.name)
     if generated.type is not ResourceType.ROUTE:
-        return memory.of(key, generated.json, partial(_read, generated, generated.json))
-    parts: list[JSON] = generated.json.get("virtual_hosts", [])
-    found = [
-        memory.of((*key, index), part, partial(_read, generated, part))
-        for index, part in enumerate(parts)
-    ]
-    rest = {name: value for name, value in generated.json.items() if name != "virtual_hosts"}
-    found.append(_read(generated, rest))
-    return Mentions(
-        needed=frozenset().union(*(each.needed for each in found)),
-        configured=frozenset().union(*(each.configured for each in found)),
+        return _Mentions(
+            frozenset(_needed(generated)),
+            filters=tuple(_in_front(generated.json)),
+        )
+    parts = [*generated.json.get("virtual_hosts", ())]
+    found = [memory.of(index, part, partial(_read, part)) for index, part in enumerate(parts)]
+    found.append(_read({**generated.json, "virtual_hosts": []}))
+    return _Mentions(
+        needed=frozenset[Reference]().union(*(each.needed for each in found)),
+        configured=frozenset[str]().union(*(each.configured for each in found)),
     )
 
 
-def _read(generated: Generated, part: JSON) -> Mentions:
-    needed = frozenset(_needed(generated, part))
-    match generated.type:
-        case ResourceType.LISTENER:
-            return Mentions(needed, filters=tuple(_in_front(part)))
-        case ResourceType.ROUTE:
-            return Mentions(needed, configured=frozenset(_configured(part)))
-        case _:
-            return Mentions(needed)
+def _read(part: JSON) -> _Mentions:
+    """A part of a route configuration."""
+    needed = frozenset(each for inside in _objects(part) for each in _names(inside))
+    return _Mentions(needed, configured=frozenset(_configured(part)))
 
 
-def _needed(generated: Generated, part: JSON) -> Iterator[Reference]:
-    """What a part of a resource names, whether the resource says so or not."""
+def _needed(generated: Generated) -> Iterator[Reference]:
+    """What a resource names, whether it says so or not."""
     if generated.type is ResourceType.CLUSTER and "eds_cluster_config" in generated.json:
         config = generated.json["eds_cluster_config"]
         yield ResourceType.ENDPOINTS, config.get("service_name", generated.name)
     if generated.type in (ResourceType.SECRET, ResourceType.ENDPOINTS):
         return
-    for each in _objects(part):
+    for each in _objects(generated.json):
         yield from _names(each)
 
 
@@ -112,7 +108,7 @@ def _names(part: dict[str, Any]) -> Iterator[Reference]:
             yield ResourceType.CLUSTER, share["name"]
 
 
-def _filters(mentions: Iterable[Mentions]) -> dict[str, frozenset[str]]:
+def _filters(mentions: Iterable[_Mentions]) -> dict[str, frozenset[str]]:
     """The names of the HTTP filters that are before a route configuration wherever it is used."""
     found: dict[str, frozenset[str]] = {}
     for routes, names in (each for one in mentions for each in one.filters):

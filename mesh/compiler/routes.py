@@ -6,6 +6,7 @@ request that no rule matches, 500 where there is nothing to send it to.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -24,7 +25,9 @@ from mesh.compiler.generated import (
 from mesh.compiler.memory import Memory
 from mesh.compiler.references import ABSENT_CLUSTER
 from mesh.compiler.view import Route, Share, View, VirtualService
+from mesh.diagnostics import Position
 from mesh.model.catalog import Health
+from mesh.model.identity import ServiceName
 from mesh.model.policy import (
     Algorithm,
     Filters,
@@ -41,40 +44,47 @@ IMPLICIT_ROUTE: Final = "-"
 _UPGRADES: Final[JSON] = {"upgrade_configs": [{"upgrade_type": "websocket"}]}
 
 
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """A virtual host, the clusters that its requests can end at, and whose documents say so."""
+
+    json: JSON
+    clusters: frozenset[str] = frozenset()
+    sources: frozenset[Position] = frozenset()
+
+
 def outbound(view: View, memory: Memory) -> Generated:
     """The routes of what the service calls: a virtual host for each name in scope."""
-    hosts: list[JSON] = []
-    targets: set[Target] = set()
+    hosts = []
     for service in view.services:
-        called = _targets(service)
-        part = view.part(called, (service,))
+        part = view.part(_targets(service), (service,))
         key = (outbound, service.target)
         hosts.append(memory.of(key, part, partial(_virtual_host, part, service)))
-        targets |= called
-    sources = {place for service in view.services for place in service.sources}
-    sources |= {
-        place for service in view.services for route in service.routes for place in route.sources
-    }
+    caller = view.placement.service
+    hosts.append(memory.of(_unknown_host, caller, partial(_unknown_host, caller)))
+    whole = tuple(hosts)
+    return memory.of(outbound, whole, partial(_outbound, whole))
+
+
+def _outbound(hosts: tuple[_Host, ...]) -> Generated:
+    clusters = frozenset[str]().union(*(each.clusters for each in hosts))
     return Generated(
         type=ResourceType.ROUTE,
         name=OUTBOUND_ROUTES,
-        json={
-            "name": OUTBOUND_ROUTES,
-            "virtual_hosts": [*hosts, _unknown_host(view)],
-        },
-        sources=tuple(sorted(sources)),
-        names=tuple((ResourceType.CLUSTER, name) for name in sorted(map(cluster_name, targets))),
+        json={"name": OUTBOUND_ROUTES, "virtual_hosts": [each.json for each in hosts]},
+        sources=tuple(sorted(frozenset[Position]().union(*(each.sources for each in hosts)))),
+        names=tuple((ResourceType.CLUSTER, name) for name in sorted(clusters)),
     )
 
 
-def _targets(service: VirtualService) -> set[Target]:
+def _targets(service: VirtualService) -> frozenset[Target]:
     """Where requests to a service can end."""
-    return {
+    return frozenset(
         share.destination
         for route in service.routes
         for share in _live(route)
         if share.destination is not None
-    }
+    )
 
 
 def inbound(view: View) -> Generated:
@@ -97,28 +107,31 @@ def inbound(view: View) -> Generated:
     )
 
 
-def _virtual_host(view: View, service: VirtualService) -> JSON:
+def _virtual_host(view: View, service: VirtualService) -> _Host:
     domains = [domain for host in service.hosts for domain in (host, f"{host}:{service.port}")]
     routes = [each for route in service.routes for each in _routes(view, service, route)]
     nothing = {
         "match": {"prefix": "/"},
         **_answer(404, "no-route", f"no route of {service.target.service} matches this request"),
     }
-    return {
-        "name": cluster_name(service.target),
-        "domains": domains,
-        "routes": [*routes, nothing],
-    }
+    return _Host(
+        {
+            "name": cluster_name(service.target),
+            "domains": domains,
+            "routes": [*routes, nothing],
+        },
+        frozenset(map(cluster_name, _targets(service))),
+        frozenset(service.sources).union(*(route.sources for route in service.routes)),
+    )
 
 
-def _unknown_host(view: View) -> JSON:
-    caller = view.placement.service
+def _unknown_host(caller: ServiceName) -> _Host:
     body = (
         f"{caller} knows no service by this host and port, or may not call it; "
         f'"mesh describe service {caller.name} --namespace {caller.namespace}" lists what it may'
     )
     anything = {"match": {"prefix": "/"}, **_answer(404, "unknown-host", body)}
-    return {"name": "unknown-host", "domains": ["*"], "routes": [anything]}
+    return _Host({"name": "unknown-host", "domains": ["*"], "routes": [anything]})
 
 
 def _routes(view: View, service: VirtualService, route: Route) -> Iterator[JSON]:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 DEFAULT_NAMESPACE = "default"
 DEFAULT_TRUST_DOMAIN = "mesh.local"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ServiceName:
+class ServiceName(NamedTuple):
     """A service's namespace and name, each an RFC 1123 label."""
 
     namespace: str

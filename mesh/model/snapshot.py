@@ -24,6 +24,8 @@ class ResourceType(StrEnum):
     LISTENER = _PREFIX + "config.listener.v3.Listener"
     ROUTE = _PREFIX + "config.route.v3.RouteConfiguration"
 
+    __hash__ = str.__hash__  # Enum's own is a call in Python, for each look-up
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:

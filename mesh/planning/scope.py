@@ -9,7 +9,6 @@ and `plan` tells by them which sidecars a change touches.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Kind, PolicyKey, Target
@@ -132,7 +131,7 @@ class Scopes:
         if _key(own) in self._manifest:
             for declared in self._manifest[_key(own)].uses:
                 # The document does not say of which kind its dependency is.
-                found |= {replace(declared, kind=kind) for kind in _SERVICES}
+                found |= {declared._replace(kind=kind) for kind in _SERVICES}
         for entry in admitting:
             for target in entry.targets:
                 found |= self._standing_for(target)

@@ -1,13 +1,12 @@
 """What documents are called, and what they point at."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from mesh.model.identity import ServiceName
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PolicyKey:
+class PolicyKey(NamedTuple):
     """What makes a document the same document: kind, namespace and name."""
 
     kind: str
@@ -40,9 +39,10 @@ class Kind(StrEnum):
     NAMESPACE = "Namespace"
     MESH = "Mesh"
 
+    __hash__ = str.__hash__  # Enum's own is a call in Python, for each look-up
 
-@dataclass(frozen=True, slots=True, order=True)
-class Target:
+
+class Target(NamedTuple):
     """A resolved reference. `namespace` is never empty; for `Namespace` it equals `name`."""
 
     kind: Kind

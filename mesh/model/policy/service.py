@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mesh.model.identity import ServiceName
 from mesh.model.policy.reference import PolicyKey, Protocol
@@ -43,11 +44,10 @@ class Service:
     @property
     def identity_of(self) -> ServiceName:
         """The name its instances' certificates carry (a view has no identity of its own)."""
-        return self.selector.service
+        return self.instances.service if self.instances else self.name
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Address:
+class Address(NamedTuple):
     """An IP address (no brackets) and a port."""
 
     address: str
