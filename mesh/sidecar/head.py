@@ -6,6 +6,7 @@ commits, how far the watch is behind. An agent that asks has never more than one
 the newest answer is at most as old as its own turn is long.
 """
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,18 +36,13 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Head's record, empty without a revision, and what is enclosed with it."""
+    """Head's record, empty without a revision, and what is enclosed with it. `number` is the
+    revision's; 0: there is none, or its record cannot be read.
+    """
 
     head: bytes = b""
     enclosure: bytes = b""
-
-    @property
-    def number(self) -> int:
-        """The revision's number; 0: there is none, or its record cannot be read."""
-        try:
-            return record.parse_record(self.head).revision.number if self.head else 0
-        except MeshError:
-            return 0
+    number: int = 0
 
 
 class HeadSource:
@@ -131,4 +127,9 @@ class HeadSource:
 
 def _told(entries: Mapping[str, Entry]) -> Told:
     values = {key: entry.value for key, entry in entries.items()}
-    return Told(values.get(keyspace.HEAD, b""), values.get(keyspace.ENCLOSED, b""))
+    head = values.get(keyspace.HEAD, b"")
+    number = 0
+    if head:
+        with contextlib.suppress(MeshError):
+            number = record.parse_record(head).revision.number
+    return Told(head, values.get(keyspace.ENCLOSED, b""), number)

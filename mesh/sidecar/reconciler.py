@@ -165,10 +165,12 @@ class Reconciler:
         upstreams: Mapping[ServiceName, Address],
     ) -> None:
         svid, bundle = self._inputs.svid.value, self._inputs.bundle.value
+        if self._placement.upstreams != upstreams:
+            self._placement = replace(self._placement, upstreams=upstreams)
         view = reach.view(
             revision=known.revision,
             catalog=catalog,
-            placement=replace(self._placement, upstreams=upstreams),
+            placement=self._placement,
             svid=svid,
             bundle=bundle,
         )

@@ -5,6 +5,7 @@ doing, that was starved for a moment, and an instance may be the only one: it co
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -143,12 +144,16 @@ class Registration:
 
 async def _accepts(address: Address) -> bool | None:
     """Whether the application takes a connection; None: neither that nor a refusal came in time."""
-    try:
-        async with asyncio.timeout(PROBE.total_seconds()):
-            _, writer = await asyncio.open_connection(address.address, address.port)
-    except TimeoutError:
-        return None
-    except OSError:
-        return False
-    writer.close()
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in address.address else socket.AF_INET
+    # Not `open_connection`: each second, for a connection that nobody reads or writes.
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
+        connection.setblocking(False)
+        try:
+            async with asyncio.timeout(PROBE.total_seconds()):
+                await loop.sock_connect(connection, address)
+        except TimeoutError:
+            return None
+        except OSError:
+            return False
     return True

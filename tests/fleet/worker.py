@@ -8,6 +8,7 @@ The product's own code runs in each: `mesh.sidecar.agent.run`.
 import asyncio
 import json
 import resource
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -100,13 +101,19 @@ class Worker:
         }
 
 
+def _application() -> Address:
+    """What takes connections and hangs up: who asks is an agent, and this costs it little."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    asyncio.get_running_loop().add_reader(server, lambda: server.accept()[0].close())
+    return Address("127.0.0.1", server.getsockname()[1])
+
+
 async def main(folder: Path, settings: Mapping[str, str], numbers: range, services: int) -> None:
     """Obey until standard input ends."""
     log.configure("error")
     collect_rarely()
-    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     worker = Worker(folder, settings, numbers, services)
-    worker.app = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    worker.app = _application()
     while line := await asyncio.to_thread(sys.stdin.readline):
         order = json.loads(line)
         answer: Any = None
