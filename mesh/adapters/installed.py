@@ -17,7 +17,7 @@ class Installed:
 
     def __init__(self) -> None:
         self._running = _versions()
-        self._looked_at: list[Stamp | None] = []
+        self._looked_at = _trusted(_places())
         self._upgrade: str | None = None
 
     def upgrade(self) -> str | None:
@@ -26,9 +26,11 @@ class Installed:
         """
         places = _places()
         if places != self._looked_at:
+            MetadataPathFinder().invalidate_caches()  # they trust a folder's time as it is
             found = _versions()
             self._upgrade = self._difference(found)
-            self._looked_at = places if _are_settled(places) and all(found.values()) else []
+            is_whole = all(now or not self._running[package] for package, now in found.items())
+            self._looked_at = _trusted(places) if is_whole else []
         return self._upgrade
 
     def _difference(self, found: dict[str, str | None]) -> str | None:
@@ -53,14 +55,15 @@ def _stamp(path: str) -> Stamp | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
-def _are_settled(places: list[Stamp | None]) -> bool:
-    """Whether what changes from now on shows: a file system's clock ticks each few milliseconds."""
+def _trusted(places: list[Stamp | None]) -> list[Stamp | None]:
+    """The places, if whatever changes from now on shows in them; else none: a file system's clock
+    ticks each few milliseconds.
+    """
     newest = max((place[2] for place in places if place), default=0)
-    return time.time_ns() - newest > _TICK_NS
+    return places if time.time_ns() - newest > _TICK_NS else []
 
 
 def _versions() -> dict[str, str | None]:
-    MetadataPathFinder().invalidate_caches()  # they trust the same clock
     return {package: _version(package) for package in _NAMES}
 
 
