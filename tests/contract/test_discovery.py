@@ -269,7 +269,7 @@ async def test_a_restarted_process_takes_its_registration_over(registry, service
 
 
 async def test_one_name_in_two_namespaces_is_two_services(registry, service):
-    other = replace(service, namespace="shop")
+    other = service._replace(namespace="shop")
     async with registry.connect() as discovery, watching(discovery, service, other) as catalogs:
         await discovery.register(endpoint(service), ttl=LONG)
         await discovery.register(endpoint(other, 2), ttl=LONG)
@@ -286,7 +286,7 @@ async def test_one_name_in_two_namespaces_is_two_services(registry, service):
 
 
 async def test_a_catalog_has_what_was_asked_for(registry, service):
-    other = replace(service, name=service.name + "-other")
+    other = service._replace(name=service.name + "-other")
     async with registry.connect() as discovery:
         await discovery.register(endpoint(other), ttl=LONG)
         await discovery.register(endpoint(service), ttl=LONG)
