@@ -11,7 +11,10 @@ T = TypeVar("T")
 class _Known:
     value: object
     result: object
-    parts: "Memory | None"
+    parts: "Memory | None" = None
+
+    def is_of(self, value: object) -> bool:
+        return self.value is value or self.value == value
 
 
 class Memory:
@@ -34,8 +37,8 @@ class Memory:
     def of(self, key: Hashable, value: object, make: Callable[[], T]) -> T:
         """What `make` gives of `value`; what it gave where `key` had an equal one before."""
         known = self._before.get(key)
-        if known is None or (known.value is not value and known.value != value):
-            known = _Known(value, _kept(known, make()), None)
+        if known is None or not known.is_of(value):
+            known = _Known(value, _kept(known, make()))
         self._now[key] = known
         return cast("T", known.result)
 
@@ -44,7 +47,7 @@ class Memory:
         while the whole does.
         """
         known = self._before.get(key)
-        if known is None or (known.value is not value and known.value != value):
+        if known is None or not known.is_of(value):
             parts = known.parts if known and known.parts else Memory()
             parts.turn()
             known = _Known(value, _kept(known, make(parts)), parts)

@@ -1,6 +1,7 @@
 """What is remembered between compilations changes their cost and nothing else."""
 
 from dataclasses import replace
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,34 @@ def test_equal_content_is_made_once_and_forgotten_when_a_round_does_without() ->
     memory.turn()
     memory.turn()
     assert (asked(2), made) == (2, [1, 2, 2])
+
+
+def test_an_equal_result_is_the_one_before() -> None:
+    memory = Memory()
+    before = memory.of("key", 1, lambda: [1, 2])
+    memory.turn()
+    assert memory.of("key", 2, lambda: [1, 2]) is before
+    memory.turn()
+    assert memory.of("key", 3, lambda: [1, 3]) == [1, 3]
+
+
+def test_parts_stay_while_the_whole_does_and_with_it_where_they_did_not_change() -> None:
+    memory, made = Memory(), []
+
+    def part(number: int) -> int:
+        made.append(number)
+        return number
+
+    def whole(*numbers: int) -> list[int]:
+        memory.turn()
+        return memory.of_parts(
+            "whole", numbers, lambda parts: [parts.of(n, n, partial(part, n)) for n in numbers]
+        )
+
+    assert (whole(1, 2), made) == ([1, 2], [1, 2])
+    assert (whole(1, 2), made) == ([1, 2], [1, 2])
+    assert (whole(1, 3), made) == ([1, 3], [1, 2, 3])
+    assert (whole(1, 2), made) == ([1, 2], [1, 2, 3, 2])
 
 
 @settings(max_examples=100, deadline=None)
