@@ -218,7 +218,8 @@ class Service:
 
 
 def _bind(address: Address) -> socket.socket:
-    taken = socket.socket(address.family, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address.address else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((address.address, address.port))

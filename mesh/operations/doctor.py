@@ -177,7 +177,8 @@ def _room(state: Path) -> Finding:
 
 
 def _is_free(address: Address) -> bool:
-    with socket.socket(address.family, socket.SOCK_STREAM) as probe:
+    family = socket.AF_INET6 if ":" in address.address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address.address, address.port))

@@ -145,8 +145,9 @@ class Registration:
 async def _accepts(address: Address) -> bool | None:
     """Whether the application takes a connection; None: neither that nor a refusal came in time."""
     loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in address.address else socket.AF_INET
     # Not `open_connection`: each second, for a connection that nobody reads or writes.
-    with socket.socket(address.family, socket.SOCK_STREAM) as connection:
+    with socket.socket(family, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
         try:
             async with asyncio.timeout(PROBE.total_seconds()):

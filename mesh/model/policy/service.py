@@ -1,6 +1,5 @@
 """`Service` and `ExternalService`: destinations inside and outside the mesh."""
 
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -53,11 +52,6 @@ class Address(NamedTuple):
 
     address: str
     port: int
-
-    @property
-    def family(self) -> socket.AddressFamily:
-        """The family of its sockets."""
-        return socket.AF_INET6 if ":" in self.address else socket.AF_INET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
