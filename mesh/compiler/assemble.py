@@ -1,6 +1,6 @@
 """The one door to protobuf: generated JSON becomes resources, each with its version.
 
-`ParseDict` refuses a misspelt field. Envoy accepts a route to a cluster that does not exist, and
+`messages` refuses a misspelt field. Envoy accepts a route to a cluster that does not exist, and
 ignores the configuration of a filter that a listener lacks; `references` refuses both before it
 comes to that. What is refused here is a mistake of this package, never of a user.
 """
@@ -20,12 +20,12 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_components_pb2 import Route, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
-from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import Message
 
 from mesh.compiler import authorization, clusters, listeners, references, routes, secrets
 from mesh.compiler.generated import JSON, PEERS_SECRET, SVID_SECRET, Generated
 from mesh.compiler.memory import Memory
+from mesh.compiler.messages import parsed
 from mesh.compiler.view import View
 from mesh.errors import MeshError
 from mesh.model.snapshot import Resource, ResourceType, Snapshot
@@ -45,7 +45,7 @@ _APART: Final[dict[type[Message], tuple[str, type[Message]]]] = {
     VirtualHost: ("routes", Route),
 }
 
-# ParseDict finds the message of an `@type` among those that are imported; each costs memory.
+# The message of an `@type` is found among those that are imported; each costs memory.
 for _module in (
     "filters.http.header_mutation.v3.header_mutation_pb2",
     "filters.http.rbac.v3.rbac_pb2",
@@ -159,7 +159,7 @@ def _bytes(generated: Generated, memory: Memory) -> tuple[bytes, str]:
     """The deterministic serialization, and its digest."""
     try:
         message = _message(MESSAGES[generated.type], generated.json, memory)
-    except ParseError as error:
+    except ValueError as error:
         kind = generated.type.name.lower()
         raise MeshError(f'generated {kind} "{generated.name}" is malformed: {error}') from error
     body: bytes = message.SerializeToString(deterministic=True)
@@ -170,20 +170,14 @@ def _message(kind: type[Message], content: JSON, memory: Memory) -> Message:
     """`content` as a message; where it has a list that grows, each of its items is remembered."""
     field, of = _APART.get(kind, ("", kind))
     if not (parts := content.get(field)):
-        return _parsed(kind, content)
+        return parsed(kind, content)
     rest = {name: value for name, value in content.items() if name != field}
     message = kind()
-    message.CopyFrom(memory.of(field, rest, partial(_parsed, kind, rest)))
+    message.CopyFrom(memory.of(field, rest, partial(parsed, kind, rest)))
     names = [part.get("name") for part in parts]
     keys = names if len({*names}) == len(names) else range(len(parts))
     getattr(message, field).extend(
         memory.of_parts(key, part, partial(_message, of, part))
         for key, part in zip(keys, parts, strict=True)
     )
-    return message
-
-
-def _parsed(kind: type[Message], content: JSON) -> Message:
-    message = kind()
-    ParseDict(content, message)
     return message

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import compiled, envoy
-from tests.support.golden import Case
+from tests.support.golden import CASES, Case
 from tests.support.sidecars import Authority
-
-CASES = sorted(file.parent for file in Path(__file__).parent.glob("*/sidecar.json"))
 
 
 @pytest.fixture(scope="session")

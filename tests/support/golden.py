@@ -32,6 +32,7 @@ from tests.support.policies import name
 from tests.support.sidecars import Authority
 
 PROJECT = Path(__file__).parents[2]
+CASES = sorted(file.parent for file in PROJECT.glob("tests/golden/*/sidecar.json"))
 HOST = "127.0.0.1"
 FILES = {
     ResourceType.CLUSTER: "clusters.json",
