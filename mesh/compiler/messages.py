@@ -1,9 +1,9 @@
 """Generated JSON as protobuf messages.
 
 protobuf's own `ParseDict` says the same, a field at a time in Python: it was a quarter of what an
-agent's start costs. A message's constructor takes nested dicts and fills the fields in C; what is
-left to do here is what proto3 JSON writes otherwise than a constructor reads, and what a
-constructor lets pass: two fields of one `oneof`, text where a list belongs.
+agent's start costs (`docs/decisions`). A message's constructor takes nested dicts and fills the
+fields in C; what is left to do here is what proto3 JSON writes otherwise than a constructor reads,
+and what a constructor lets pass: two fields of one `oneof`, text where a list belongs.
 """
 
 from base64 import b64decode

@@ -1,7 +1,8 @@
 """An agent's CPU for one commit, by stage, beside parsing and hashing the same resources' bytes.
 
 In one process and without a store: a commit's record and what is enclosed with it, to the snapshot.
-The mesh grows, what the sidecar may call does not (B5). Medians of process time.
+The mesh grows, what the sidecar may call does not (B5). Medians of process time; the first commit,
+which finds nothing of an earlier one, beside them: an agent's start has it once.
 """
 
 import hashlib
@@ -45,11 +46,15 @@ class Stages:
         return result
 
     def __str__(self) -> str:
+        first = sum(spent[0] for stage, spent in self.spent.items() if stage != "raw")
         medians = {stage: statistics.median(spent) for stage, spent in self.spent.items()}
         anchor = medians.pop("raw")
         total = sum(medians.values())
         parts = ", ".join(f"{stage} {cost:.2f}" for stage, cost in medians.items())
-        return f"{total:.2f} ms ({parts}); raw {anchor:.2f} ms, ratio {total / anchor:.1f}"
+        return (
+            f"{total:.2f} ms ({parts}); raw {anchor:.2f} ms, ratio {total / anchor:.1f}; "
+            f"the first {first:.1f} ms, ratio {first / anchor:.1f}"
+        )
 
 
 def run() -> None:
