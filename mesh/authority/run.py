@@ -25,6 +25,7 @@ from mesh.ca.service import ServiceStatus
 from mesh.errors import MeshError, OutsideError, PortInUse
 from mesh.model.identity import TrustBundle
 from mesh.model.policy import Address
+from mesh.sockets import bound
 
 # How long requests that are under way may take at the end.
 GRACE_SECONDS = 5.0
@@ -218,20 +219,16 @@ class Service:
 
 
 def _bind(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.address else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
     try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind((address.address, address.port))
-        taken.setblocking(False)
+        taken = bound(address)
     except OSError as error:
-        taken.close()
         where = f"{address.address}:{address.port}"
         if error.errno == errno.EADDRINUSE:
             hint = f"find who does (ss -ltnp sport = :{address.port}), or give another address"
             raise PortInUse(f"somebody else listens on {where}", hint) from error
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise OutsideError(f"cannot listen on {where}: {reason}", "see --listen") from error
+    taken.setblocking(False)
     return taken
 
 

@@ -160,7 +160,8 @@ async def _discovery(settings: Settings, store: Store, clock: Clock) -> Finding:
         ):
             async for catalog in catalogs:
                 if catalog.stale:
-                    message = f"{name}: {catalog.stale}"
+                    is_named = catalog.stale.startswith("Consul")
+                    message = catalog.stale if is_named else f"{name}: {catalog.stale}"
                     return Finding("discovery", Level.ERROR, message, hint)
                 services = console.plural(len(catalog.names), "service")
                 return Finding("discovery", Level.OK, f"{name} knows {services}")

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from mesh.model.policy import Address
 from mesh.model.status import SidecarState
 from mesh.operations.restored import HINT, newest_run
 from mesh.operations.sidecars import Member
+from mesh.sockets import is_free
 
 MIN_FREE_BYTES = 256 * 1024 * 1024
 # Certificates are renewed at half to two thirds of their life; this one was not.
@@ -79,7 +79,7 @@ def check_ports(addresses: Iterable[Address], members: Iterable[Member]) -> Iter
         where = f"{address.address}:{address.port}"
         if address.port in ours:
             yield Finding("ports", Level.OK, f"{where} is a sidecar's")
-        elif _is_free(address):
+        elif is_free(address):
             yield Finding("ports", Level.OK, f"{where} is free")
         else:
             hint = (
@@ -174,14 +174,3 @@ def _room(state: Path) -> Finding:
         message = f"{mebibytes} MiB are free on the disk of the state folder"
         return Finding("disk", Level.WARNING, message, "free some space")
     return Finding("disk", Level.OK, f"{mebibytes} MiB are free")
-
-
-def _is_free(address: Address) -> bool:
-    family = socket.AF_INET6 if ":" in address.address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.address, address.port))
-        except OSError:
-            return False
-    return True

@@ -17,6 +17,7 @@ from mesh.errors import PortInUse
 from mesh.model.identity import ServiceName
 from mesh.model.policy import Address
 from mesh.sidecar import folder
+from mesh.sockets import is_free
 
 LOOPBACK = "127.0.0.1"
 FREE_PORTS = range(20_000, 32_000)
@@ -88,7 +89,7 @@ class Addresses:
                 self._write()
             return asked
         kept = self._kept.get(name)
-        if kept is not None and kept.address == asked.address and (self._held or _is_free(kept)):
+        if kept is not None and kept.address == asked.address and (self._held or is_free(kept)):
             return kept
         with self._choosing() as taken:
             self._kept[name] = self._free(name, asked.address, taken)
@@ -97,7 +98,7 @@ class Addresses:
     def _check(self, name: str, asked: Address, flag: str) -> None:
         if self._held and self._kept.get(name) == asked:
             return
-        if not _is_free(asked):
+        if not is_free(asked):
             raise PortInUse(
                 f"{asked.address}:{asked.port} is in use or not an address of this host ({flag})",
                 hint=f"give another address with {flag}, or port 0 for a free one",
@@ -124,7 +125,7 @@ class Addresses:
         order = [*FREE_PORTS[start:], *FREE_PORTS[:start]]
         unused = sorted(order, key=lambda port: port in taken)  # others' ports as a last resort
         for port in unused:
-            if _is_free(Address(address, port)):
+            if is_free(Address(address, port)):
                 taken.add(port)
                 return Address(address, port)
         raise PortInUse(f"no free port on {address} from {FREE_PORTS.start} to {FREE_PORTS.stop}")
@@ -154,18 +155,6 @@ def advertised(inbound: Address, asked: str | None) -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return LOOPBACK if family is socket.AF_INET else "::1"
-
-
-def _is_free(address: Address) -> bool:
-    family = socket.AF_INET6 if ":" in address.address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Envoy does
-        try:
-            probe.bind((address.address, address.port))
-            probe.listen(1)
-        except OSError:
-            return False
-    return True
 
 
 def _read(file: Path) -> dict[str, Address]:

@@ -5,7 +5,6 @@ doing, that was starved for a moment, and an instance may be the only one: it co
 """
 
 import asyncio
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +16,7 @@ from mesh.model.catalog import Endpoint, Health
 from mesh.model.policy import Address
 from mesh.ports import Clock, Discovery
 from mesh.sidecar.retry import Outage
+from mesh.sockets import unconnected
 
 TTL = timedelta(seconds=10)
 RENEWAL = timedelta(seconds=3)
@@ -145,9 +145,8 @@ class Registration:
 async def _accepts(address: Address) -> bool | None:
     """Whether the application takes a connection; None: neither that nor a refusal came in time."""
     loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in address.address else socket.AF_INET
     # Not `open_connection`: each second, for a connection that nobody reads or writes.
-    with socket.socket(family, socket.SOCK_STREAM) as connection:
+    with unconnected(address) as connection:
         connection.setblocking(False)
         try:
             async with asyncio.timeout(PROBE.total_seconds()):
