@@ -98,7 +98,17 @@ class AdsServer:
                 await server.stop(grace=None)
 
     async def _serve(self, requests: AsyncIterator[DeltaRequest | None], stream: _Stream) -> None:
-        """One stream of Envoy, until it ends, breaks or is superseded by a newer one."""
+        """One stream of Envoy, until it ends, breaks or is superseded by a newer one.
+
+        An agent that was frozen meets at once all streams that Envoy gave up meanwhile: what is
+        written to one of these fails, and it supersedes nobody. Headers are written first and by
+        themselves for another reason, too: gRPC sends them with the first answer, and where that
+        is cancelled half way it cannot end the stream any more, which Envoy would wait on for ever.
+        """
+        try:
+            await stream.send_initial_metadata(())
+        except grpc.aio.BaseError:
+            return
         session = Session(self._publisher)
         self._tell()
         _log.info("envoy connected", socket=str(self._socket))

@@ -109,6 +109,38 @@ async def test_a_stream_is_answered_and_a_newer_one_ends_it(folder: Path) -> Non
         running.cancel()
 
 
+async def test_of_streams_that_open_at_once_all_but_one_are_told_their_end(folder: Path) -> None:
+    """An Envoy that gave up a frozen agent several times meets it again with all its streams at
+    once. One that is ended in the midst of its first answer must not stay open with nobody behind.
+    """
+    socket = folder / "ads.sock"
+    server = AdsServer(socket)
+    secret = resource(ResourceType.SECRET, "leaf")
+    server.publish(snapshot(secret))
+    ask = Request(type_url=secret.type, resource_names_subscribe=["leaf"])
+
+    async def ended(stub: ads_pb2_grpc.AggregatedDiscoveryServiceStub) -> None:
+        call = stub.DeltaAggregatedResources()
+        await call.write(ask)
+        while await call.read() is not grpc.aio.EOF:
+            pass
+
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(server.run())
+        await _connect(socket)
+        async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
+            stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
+            for _ in range(10):
+                streams = {asyncio.create_task(ended(stub)) for _ in range(4)}
+                async with asyncio.timeout(5):
+                    while len(streams) > 1:
+                        _, streams = await asyncio.wait(streams, return_when="FIRST_COMPLETED")
+                for last in streams:
+                    last.cancel()
+                await asyncio.wait(streams)
+        running.cancel()
+
+
 async def _connect(socket: Path) -> None:
     """Wait until somebody listens."""
     async with asyncio.timeout(5):
