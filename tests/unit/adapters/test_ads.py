@@ -131,7 +131,7 @@ async def test_of_streams_that_open_at_once_all_but_one_are_told_their_end(folde
         async with grpc.aio.insecure_channel(f"unix:{socket}") as channel:
             stub = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel)
             for _ in range(10):
-                streams = {asyncio.create_task(ended(stub)) for _ in range(4)}
+                streams = {tasks.create_task(ended(stub)) for _ in range(4)}
                 async with asyncio.timeout(5):
                     while len(streams) > 1:
                         _, streams = await asyncio.wait(streams, return_when="FIRST_COMPLETED")
