@@ -27,10 +27,10 @@ LEASE = timedelta(seconds=10)
 RENEWAL = timedelta(seconds=3)
 # How old the status of a living sidecar may be: readers show it as "silent since".
 _REFRESH = timedelta(seconds=30)
-# Some commits in a row are each told at once; a storm of them ten times a second by a store that
-# answers at once, and once a second by one that needs a twentieth of that or more.
+# Two commits in a row are each told at once; a storm of them ten times a second to a store that
+# answers at once, and once a second to one that needs a twentieth of that or more.
 _INTERVAL = timedelta(seconds=1)
-_BURST = 8
+_BURST = 2
 _LEAST = 0.1
 _STRAIN = 20
 # How soon an Envoy usually says whether it takes what was compiled: one report tells both.
