@@ -56,7 +56,7 @@ bench: setup        ## Benchmarks; one by NAME=...
 faults: setup       ## Break each part of a mesh under load; writes docs/reliability.md; one by NAME=...
 	$(BIN)/python -m tests.faults $(NAME)
 
-fleet: setup        ## 10, 50 and 200 real agents on etcd and Consul; writes docs/fleet.md
+fleet: setup        ## 10 to 200 real agents on etcd and Consul; writes docs/fleet.md
 	$(BIN)/python -m tests.fleet $(NAME)
 
 clean:              ## Remove what the commands above made

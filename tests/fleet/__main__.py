@@ -1,6 +1,6 @@
 """`make fleet` and `python -m tests.fleet [SIZE...]`: measure fleets and write docs/fleet.md.
 
-Sizes are numbers of agents, 10, 50 and 200 where none is given. MESH_FLEET_COMMITS, _STORM
+Sizes are numbers of agents, 10, 50, 100 and 200 where none is given. MESH_FLEET_COMMITS, _STORM
 (seconds) and _RESTARTS make it shorter or longer.
 """
 
@@ -64,4 +64,4 @@ def main(sizes: list[int]) -> int:
 
 if __name__ == "__main__":
     with nothing_left():
-        sys.exit(main([int(text) for text in sys.argv[1:]] or [10, 50, 200]))
+        sys.exit(main([int(text) for text in sys.argv[1:]] or [10, 50, 100, 200]))
