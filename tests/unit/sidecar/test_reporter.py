@@ -141,7 +141,7 @@ async def test_a_store_that_answers_at_once_is_told_a_storm_as_it_comes(commits:
         for revision in range(2, 40):
             describing.revision = revision
             reporter.changed()
-            await member(commits.store, lambda m, n=revision: m[0].status.revision == n)
+            await once(reporter.written, lambda s, n=revision: s is not None and s.revision == n)
             clock.advance(timedelta(milliseconds=100))
 
 
